@@ -1,0 +1,1 @@
+//! Data frames and exports of kmemlab recordings.

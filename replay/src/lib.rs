@@ -1,0 +1,1 @@
+//! Mirror and model of the Linux page allocator.

@@ -1,0 +1,156 @@
+//! The recording's manifest: everything that is said once.
+
+use serde::{Deserialize, Serialize};
+
+/// What made this recording, on what, and how it ended. Written when the recording starts (with
+/// `end` absent) and again when it ends.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Manifest {
+    /// Version of the bytes ([`crate::format::VERSION`]).
+    pub format_version: u64,
+    /// `kmemlab` and its version.
+    pub tool: String,
+    /// `kernel` for a recording of a kernel, `model` for a model's run.
+    pub origin: String,
+    /// `perf` or `tracefs`: where the events come from.
+    pub backend: String,
+    /// Wall clock at the start, nanoseconds since 1970.
+    pub started_realtime_ns: u64,
+    /// `CLOCK_MONOTONIC` at the same moment.
+    pub started_monotonic_ns: u64,
+    /// Clock of every time in the recording.
+    pub clock: String,
+    /// The command recorded, if one was given.
+    pub command: Vec<String>,
+    /// kmemlab's own command line.
+    pub command_line: Vec<String>,
+    /// The recorder's threads: their events are tagged.
+    pub recorder_pids: Vec<u32>,
+    /// The machine.
+    pub host: Host,
+    /// The tracepoints recorded.
+    pub tracepoints: Vec<TracepointRecord>,
+    /// Tracepoints wanted that this kernel has not.
+    pub absent_tracepoints: Vec<String>,
+    /// `none`, `sampled:N` or `all`.
+    pub stacks: String,
+    /// Size of each ring.
+    pub ring_bytes: u64,
+    /// Time between snapshots.
+    pub snapshot_every_ns: u64,
+    /// All events were on from this moment.
+    pub events_valid_from_ns: Option<u64>,
+    /// Base of the kernel's direct map, and how it was found.
+    pub direct_map_base: Option<u64>,
+    /// Notes that a reader should see: what could not be recorded and why.
+    pub notes: Vec<String>,
+    /// How it ended; absent when it was cut off.
+    pub end: Option<End>,
+}
+
+/// The recorded machine.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Host {
+    /// `uname -n`.
+    pub name: String,
+    /// `uname -r`.
+    pub kernel_release: String,
+    /// `uname -v`.
+    pub kernel_version: String,
+    /// `uname -m`.
+    pub architecture: String,
+    /// The kernel's boot command line.
+    pub kernel_command_line: String,
+    /// Bytes of a page.
+    pub page_size_bytes: u64,
+    /// Number of orders: columns of `/proc/buddyinfo`.
+    pub orders: u8,
+    /// Order of a pageblock.
+    pub pageblock_order: u8,
+    /// Migrate type names, by number.
+    pub migrate_types: Vec<String>,
+    /// Online processors.
+    pub cpus: Vec<u16>,
+    /// Zones, by node and zone index, lowest first.
+    pub zones: Vec<Zone>,
+    /// `/proc/sys/vm` and the like: name and text.
+    pub settings: Vec<(String, String)>,
+}
+
+/// A zone that has pages.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Zone {
+    /// NUMA node.
+    pub node: u16,
+    /// Name.
+    pub name: String,
+    /// First page frame.
+    pub start_pfn: u64,
+    /// Pages from the first to the last, holes included.
+    pub spanned_pages: u64,
+    /// Pages that exist.
+    pub present_pages: u64,
+    /// Pages given to the page allocator so far.
+    pub managed_pages: u64,
+    /// `lowmem_reserve` by the highest zone of the request.
+    pub protection_pages: Vec<u64>,
+}
+
+/// One tracepoint as it was recorded.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TracepointRecord {
+    /// `system:event`.
+    pub name: String,
+    /// The kernel's number of it.
+    pub id: u64,
+    /// The kernel's own description of its fields.
+    pub format: String,
+    /// Events in the recording.
+    pub recorded: Option<u64>,
+    /// Events that the rings dropped.
+    pub lost: Option<u64>,
+    /// Events that the counting twin saw.
+    pub counted: Option<u64>,
+}
+
+/// How the recording ended.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct End {
+    /// `duration`, `command`, `signal` or `disk full`.
+    pub reason: String,
+    /// `CLOCK_MONOTONIC` when the events were turned off.
+    pub monotonic_ns: u64,
+    /// The command's exit status, if there was one.
+    pub command_exit_status: Option<i32>,
+    /// Events in the recording.
+    pub events: u64,
+    /// Events that the rings dropped.
+    pub lost_events: u64,
+    /// Events that the counting twins saw; absent where they could not be opened.
+    pub counted_events: Option<u64>,
+    /// CPU time that the recorder used.
+    pub recorder_cpu_ns: u64,
+    /// Length and checksum of the index, which vouches for all else.
+    pub index_bytes: u64,
+    /// CRC-32 of the index.
+    pub index_crc32: u32,
+}
+
+impl Manifest {
+    /// Whether the recorder came to the end of its work.
+    #[must_use]
+    pub fn ended_cleanly(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end.reason != "disk full")
+    }
+
+    /// A setting of the recorded host.
+    #[must_use]
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.host.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
