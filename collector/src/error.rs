@@ -84,8 +84,14 @@ impl Error {
     /// The error of a failed open or read of a path below the root.
     pub(crate) fn from_io(rel: &str, path: PathBuf, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::NotFound => Self::Missing { path, mend: mend_missing(rel) },
-            io::ErrorKind::PermissionDenied => Self::Denied { path, mend: mend_denied(rel) },
+            io::ErrorKind::NotFound => Self::Missing {
+                path,
+                mend: mend_missing(rel),
+            },
+            io::ErrorKind::PermissionDenied => Self::Denied {
+                path,
+                mend: mend_denied(rel),
+            },
             _ => Self::Read { path, source },
         }
     }
@@ -103,9 +109,10 @@ fn mend_missing(rel: &str) -> &'static str {
         "proc/kpageflags" => {
             "this kernel lacks CONFIG_PROC_PAGE_MONITOR: record without the page map, or build it in"
         }
-        "proc/slabinfo" => "this kernel lacks CONFIG_SLUB_DEBUG or CONFIG_SLABINFO: build it in",
+        "proc/slabinfo" => {
+            "this kernel lacks CONFIG_SLUB_DEBUG: record without slab caches, or build it in"
+        }
         "proc/vmallocinfo" => "this kernel lacks CONFIG_MMU: record without vmalloc areas",
-        "proc/vmstat" => "this kernel lacks CONFIG_VM_EVENT_COUNTERS: build it in",
         "proc/kallsyms" => "this kernel lacks CONFIG_KALLSYMS: record without symbols",
         _ if rel.starts_with("proc/") => "check that /proc is mounted: mount -t proc proc /proc",
         _ if rel.starts_with("sys/") => "check that /sys is mounted: mount -t sysfs sysfs /sys",
@@ -150,7 +157,11 @@ mod tests {
                 PathBuf::from("/proc/slabinfo"),
                 io::Error::from_raw_os_error(number),
             );
-            assert!(denied.to_string().ends_with("run as root, or with CAP_DAC_READ_SEARCH"));
+            assert!(
+                denied
+                    .to_string()
+                    .ends_with("run as root, or with CAP_DAC_READ_SEARCH")
+            );
         }
     }
 }

@@ -100,9 +100,13 @@ impl Root {
     /// The names in a folder, sorted; empty when there is no such folder.
     #[must_use]
     pub fn names(&self, rel: &str) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.join(rel)) else { return Vec::new() };
-        let mut names: Vec<String> =
-            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let Ok(entries) = fs::read_dir(self.join(rel)) else {
+            return Vec::new();
+        };
+        let mut names: Vec<String> = entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
         names.sort_unstable();
         names
     }
@@ -114,7 +118,8 @@ impl Root {
 
     fn read_open(&self, rel: &str, mut file: File) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::with_capacity(READ_BYTES);
-        file.read_to_end(&mut bytes).map_err(|source| self.error(rel, source))?;
+        file.read_to_end(&mut bytes)
+            .map_err(|source| self.error(rel, source))?;
         Ok(bytes)
     }
 }
@@ -172,7 +177,10 @@ mod tests {
     fn a_path_stays_below_the_root() {
         let root = Root::new("/tree");
         assert_eq!(root.join("/proc/vmstat"), Path::new("/tree/proc/vmstat"));
-        assert_eq!(Root::default().join("proc/vmstat"), Path::new("/proc/vmstat"));
+        assert_eq!(
+            Root::default().join("proc/vmstat"),
+            Path::new("/proc/vmstat")
+        );
     }
 
     #[test]
@@ -192,7 +200,10 @@ mod tests {
         scratch.write("proc/vmstat", "");
         assert!(scratch.0.read("proc/none").unwrap_err().is_missing());
         assert_eq!(scratch.0.read_if_told("proc/none").unwrap(), None);
-        assert!(matches!(scratch.0.read("proc").unwrap_err(), Error::Read { .. }));
+        assert!(matches!(
+            scratch.0.read("proc").unwrap_err(),
+            Error::Read { .. }
+        ));
         assert!(scratch.0.names("none").is_empty());
     }
 }

@@ -1,1 +1,27 @@
-//! Mirror and model of the Linux page allocator.
+//! Replays a recording: the mirror follows what the kernel did, the model decides by itself, and
+//! both are compared with what `/proc/buddyinfo` said.
+//!
+//! [`replay`] does it in one call. A run is a pure function of the recording: no clock, no threads,
+//! no hash order; equal input gives equal digests on every machine. What is modelled, and after
+//! which function of the kernel, stands in `docs/model.md`.
+//!
+//! This crate knows no kernel interface, no data frame and no screen.
+
+mod binding;
+mod compare;
+mod engine;
+pub mod learning;
+pub mod machine;
+pub mod memory;
+pub mod mirror;
+pub mod model;
+mod outcome;
+mod pages;
+pub mod rules;
+pub mod seeding;
+
+pub use engine::{Options, ReplayError, SampleRow, replay};
+pub use outcome::{
+    Comparison, DriftPoint, FallbackError, MirrorResult, ModelResult, Outcome, Placement, Speed,
+    UnusableError, ZoneComparison,
+};

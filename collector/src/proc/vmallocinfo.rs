@@ -28,9 +28,15 @@ pub enum Addresses {
 /// What these rows hold in place of addresses. Only real ones differ by the size printed beside them.
 #[must_use]
 pub fn addresses(rows: &[VmallocRow]) -> Addresses {
-    if rows.iter().all(|row| row.start_address == 0 && row.end_address == 0) {
+    if rows
+        .iter()
+        .all(|row| row.start_address == 0 && row.end_address == 0)
+    {
         Addresses::Zero
-    } else if rows.iter().all(|row| row.end_address.checked_sub(row.start_address) == Some(row.bytes)) {
+    } else if rows
+        .iter()
+        .all(|row| row.end_address.checked_sub(row.start_address) == Some(row.bytes))
+    {
         Addresses::Real
     } else {
         Addresses::Hashed
@@ -59,7 +65,8 @@ fn row(line: &Line<'_>) -> Result<VmallocRow, ParseError> {
     let mut caller = words.next_if(|word| is_caller(word)).map(str::to_owned);
     if let Some(caller) = &mut caller {
         // A module's function is printed with the module in brackets behind it.
-        while let Some(module) = words.next_if(|word| word.starts_with('[') || word.ends_with(']')) {
+        while let Some(module) = words.next_if(|word| word.starts_with('[') || word.ends_with(']'))
+        {
             caller.push(' ');
             caller.push_str(module);
         }
@@ -74,7 +81,14 @@ fn row(line: &Line<'_>) -> Result<VmallocRow, ParseError> {
             flags.push_str(word);
         }
     }
-    Ok(VmallocRow { start_address, end_address, bytes, caller, pages, flags })
+    Ok(VmallocRow {
+        start_address,
+        end_address,
+        bytes,
+        caller,
+        pages,
+        flags,
+    })
 }
 
 /// `function+0x12/0x34`, or a bare address where the kernel knows no symbol.
@@ -111,11 +125,26 @@ mod tests {
                 flags: "vmalloc N0=3 N1=1".into(),
             }
         );
-        assert_eq!((rows[1].pages, rows[1].flags.as_str()), (None, "phys=0x00000000000a0000 ioremap"));
-        assert_eq!(rows[3].caller.as_deref(), Some("probe+0x10/0x20 [some_driver]"));
-        assert_eq!((rows[4].caller.as_deref(), rows[4].flags.as_str()), (None, "vm_map_ram"));
-        assert_eq!((rows[5].caller.as_deref(), rows[5].flags.as_str()), (None, "unpurged vm_area"));
-        assert_eq!((rows[6].bytes, rows[6].flags.as_str()), (2_097_152, "vmalloc"));
+        assert_eq!(
+            (rows[1].pages, rows[1].flags.as_str()),
+            (None, "phys=0x00000000000a0000 ioremap")
+        );
+        assert_eq!(
+            rows[3].caller.as_deref(),
+            Some("probe+0x10/0x20 [some_driver]")
+        );
+        assert_eq!(
+            (rows[4].caller.as_deref(), rows[4].flags.as_str()),
+            (None, "vm_map_ram")
+        );
+        assert_eq!(
+            (rows[5].caller.as_deref(), rows[5].flags.as_str()),
+            (None, "unpurged vm_area")
+        );
+        assert_eq!(
+            (rows[6].bytes, rows[6].flags.as_str()),
+            (2_097_152, "vmalloc")
+        );
     }
 
     #[test]

@@ -1,0 +1,270 @@
+//! A recording as a directory of Parquet files.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use kmemlab_trace::format::{self, CellType, TableColumn, TableSpec};
+use kmemlab_trace::table::Cell;
+use kmemlab_trace::{Manifest, Recording};
+
+use crate::error::Error;
+use crate::events::{self, EventRows};
+use crate::frame::{ColumnType, Frame};
+use crate::parquet::{Complete, ParquetFile, file_name};
+
+const EVENTS: &str = "events";
+
+const fn column(name: &'static str, cell: CellType, help: &'static str) -> TableColumn {
+    TableColumn { name, cell, nullable: false, help }
+}
+
+/// The table of [`ComparisonRow`]s, described like the recording's own.
+pub const COMPARISON: TableSpec = TableSpec {
+    name: "comparison",
+    file: "comparison.parquet",
+    help: "free blocks in the kernel, the mirror and the model at each sample of /proc/buddyinfo",
+    columns: &[
+        column("source", CellType::Word, "kernel, mirror or model"),
+        column("time_ns", CellType::U64, "when the kernel's file was read"),
+        column("node", CellType::U16, "NUMA node"),
+        column("zone", CellType::Word, "zone name"),
+        column("order", CellType::U16, "block order"),
+        column("free_blocks", CellType::U64, "free blocks of exactly this order"),
+    ],
+};
+
+/// Free blocks of one zone at one order and moment, by one source.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ComparisonRow {
+    /// `kernel`, `mirror` or `model`.
+    pub source: String,
+    /// When the kernel's file was read.
+    pub time_ns: u64,
+    /// NUMA node.
+    pub node: u16,
+    /// Zone name.
+    pub zone: String,
+    /// Block order.
+    pub order: u16,
+    /// Free blocks of exactly this order.
+    pub free_blocks: u64,
+}
+
+/// How to export.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ExportOptions {
+    /// Replace an export that is there: all its files, also those that this recording has not.
+    pub force: bool,
+}
+
+/// A file that was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Exported {
+    /// Its name in the directory.
+    pub file: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Rows that the recording should have had, in batches passed over because they are damaged
+    /// (only of a recording opened for salvage).
+    pub missing_rows: u64,
+}
+
+/// Writes a recording as Parquet files into a directory, which is created if need be: the events,
+/// each table that has rows, and the comparison if there is one. Memory does not grow with the
+/// recording. The files are written as `NAME.parquet.partial` and get their names when all are
+/// complete: on an error the directory is as it was.
+pub fn export_parquet(
+    recording: &Recording,
+    out: &Path,
+    comparison: Option<&[ComparisonRow]>,
+    options: &ExportOptions,
+) -> Result<Vec<Exported>, Error> {
+    make_directory(out)?;
+    if !options.force {
+        refuse_existing(out)?;
+    }
+    let mut pending = vec![export_events(recording, out)?];
+    for spec in tables().filter(|spec| recording.has(spec)) {
+        pending.push(export_table(recording, spec, out)?);
+    }
+    if let Some(rows) = comparison {
+        pending.push(export_comparison(recording.manifest(), rows, out)?);
+    }
+    let mut done = Vec::new();
+    for (exported, file) in pending {
+        file.publish()?;
+        done.push(exported);
+    }
+    remove_others(out, &done)?;
+    Ok(done)
+}
+
+/// The recording's tables that are exported: the index is about the recording's files alone.
+fn tables() -> impl Iterator<Item = &'static TableSpec> {
+    format::TABLES.iter().filter(|spec| spec.file != format::INDEX)
+}
+
+/// Every file that an export can have.
+fn possible_files() -> impl Iterator<Item = String> {
+    let names = tables().map(|spec| spec.name);
+    [EVENTS].into_iter().chain(names).chain([COMPARISON.name]).map(file_name)
+}
+
+fn make_directory(out: &Path) -> Result<(), Error> {
+    match fs::metadata(out) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => Err(Error::NotADirectory { path: out.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(out)
+            .map_err(|error| Error::io("create", out, error)),
+        Err(error) => Err(Error::io("look at", out, error)),
+    }
+}
+
+/// Also of files that this recording has not: files of two recordings side by side would be taken
+/// for one.
+fn refuse_existing(out: &Path) -> Result<(), Error> {
+    for file in possible_files() {
+        let path = out.join(file);
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("look at", path, error)),
+            Ok(_) => return Err(Error::Exists { path }),
+        }
+    }
+    Ok(())
+}
+
+/// Removes what an export before this one left and this one did not replace.
+fn remove_others(out: &Path, done: &[Exported]) -> Result<(), Error> {
+    for file in possible_files().filter(|file| done.iter().all(|done| done.file != *file)) {
+        let path = out.join(file);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("replace", path, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What every file says of the recording it comes from.
+fn metadata(manifest: &Manifest) -> Vec<(String, String)> {
+    let mut pairs = vec![
+        ("kmemlab.tool", manifest.tool.clone()),
+        ("kmemlab.origin", manifest.origin.clone()),
+        ("kmemlab.kernel_release", manifest.host.kernel_release.clone()),
+        ("kmemlab.page_size_bytes", manifest.host.page_size_bytes.to_string()),
+        ("kmemlab.clock", manifest.clock.clone()),
+        ("kmemlab.started_realtime_ns", manifest.started_realtime_ns.to_string()),
+        ("kmemlab.started_monotonic_ns", manifest.started_monotonic_ns.to_string()),
+    ];
+    // Absent in a recording that was cut off: how much it lost is not known then.
+    if let Some(end) = &manifest.end {
+        pairs.push(("kmemlab.lost_events", end.lost_events.to_string()));
+    }
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// What was written, and the file that waits for its name.
+type Pending = (Exported, Complete);
+
+fn finish(file: ParquetFile, name: &str, expected_rows: u64) -> Result<Pending, Error> {
+    let file = file.finish()?;
+    let (rows, bytes) = (file.rows, file.bytes);
+    let missing_rows = expected_rows.saturating_sub(rows);
+    Ok((Exported { file: file_name(name), rows, bytes, missing_rows }, file))
+}
+
+fn export_events(recording: &Recording, out: &Path) -> Result<Pending, Error> {
+    let manifest = recording.manifest();
+    let mut metadata = metadata(manifest);
+    metadata.extend(events::field_metadata(manifest));
+    let mut file = ParquetFile::create(out, EVENTS, &events::columns(), metadata)?;
+    let mut rows = EventRows::new(manifest, &mut file.frame);
+    for batch in recording.events()? {
+        let batch = batch?;
+        rows.start_batch(&batch, &mut file.frame);
+        for event in batch.iter() {
+            rows.put(&event, &mut file.frame);
+            file.end_row()?;
+        }
+    }
+    finish(file, EVENTS, recording.rows_of(format::EVENTS))
+}
+
+fn table_columns(spec: &TableSpec) -> Vec<(&'static str, ColumnType)> {
+    let types = spec.columns.iter().map(|column| {
+        let column_type = match column.cell {
+            CellType::U64 => ColumnType::U64,
+            CellType::U32 | CellType::U16 => ColumnType::U32,
+            CellType::I64 => ColumnType::I64,
+            CellType::Bool => ColumnType::Bool,
+            CellType::Word => ColumnType::Word,
+            CellType::Text => ColumnType::Text,
+        };
+        (column.name, column_type)
+    });
+    types.collect()
+}
+
+fn put(frame: &mut Frame, column: usize, cell: Cell<'_>) {
+    match cell {
+        Cell::Null => {}
+        Cell::U64(value) => frame.put_u64(column, value),
+        Cell::I64(value) => frame.put_i64(column, value),
+        Cell::Bool(value) => frame.put_bool(column, value),
+        Cell::Str(text) => frame.put_text(column, text),
+    }
+}
+
+fn export_table(
+    recording: &Recording,
+    spec: &'static TableSpec,
+    out: &Path,
+) -> Result<Pending, Error> {
+    let columns = table_columns(spec);
+    let mut file =
+        ParquetFile::create(out, spec.name, &columns, metadata(recording.manifest()))?;
+    for batch in recording.table(spec)? {
+        let batch = batch?;
+        for row in 0..batch.rows() {
+            for column in 0..columns.len() {
+                put(&mut file.frame, column, batch.cell(row, column));
+            }
+            file.end_row()?;
+        }
+    }
+    finish(file, spec.name, recording.rows_of(spec.file))
+}
+
+fn export_comparison(
+    manifest: &Manifest,
+    rows: &[ComparisonRow],
+    out: &Path,
+) -> Result<Pending, Error> {
+    let columns = table_columns(&COMPARISON);
+    let mut file = ParquetFile::create(out, COMPARISON.name, &columns, metadata(manifest))?;
+    for row in rows {
+        let cells = [
+            Cell::Str(&row.source),
+            Cell::U64(row.time_ns),
+            Cell::U64(row.node.into()),
+            Cell::Str(&row.zone),
+            Cell::U64(row.order.into()),
+            Cell::U64(row.free_blocks),
+        ];
+        for (column, cell) in cells.into_iter().enumerate() {
+            put(&mut file.frame, column, cell);
+        }
+        file.end_row()?;
+    }
+    finish(file, COMPARISON.name, rows.len() as u64)
+}

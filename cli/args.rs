@@ -1,0 +1,121 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use kmemlab_collector::Stacks;
+use kmemlab_trace::tracepoint::Group;
+
+use crate::value;
+
+/// Record what a Linux kernel's memory allocators do, replay it through a model, compare, export.
+#[derive(Parser, Debug)]
+#[command(version, about, disable_help_subcommand = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Record this machine's allocators (as root)
+    Record(RecordArgs),
+    /// Tell what a recording holds
+    Info(ReadArgs),
+    /// Replay a recording: kernel, mirror and model side by side
+    Replay(ReplayArgs),
+    /// Write a recording as Parquet, for notebooks
+    Export(ExportArgs),
+    /// Look at a recording on the screen
+    Tui(TuiArgs),
+    /// Tell what this machine lets us record, and what mends the rest
+    Doctor(DoctorArgs),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct RecordArgs {
+    /// Directory to write
+    #[arg(short, long, value_name = "NAME.kmt", default_value = "kmemlab.kmt")]
+    pub(crate) output: PathBuf,
+    /// How long; without it and without COMMAND, until Ctrl-C
+    #[arg(short, long, value_name = "TIME", value_parser = value::duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Groups of events: page, slab, vmalloc, compaction, reclaim, oom [default: all]
+    #[arg(long, value_name = "GROUPS", value_delimiter = ',', value_parser = value::group)]
+    pub(crate) events: Vec<Group>,
+    /// Kernel call chains: none, sampled[:N] (every Nth allocation) or all
+    #[arg(long, value_name = "WHICH", default_value = "none", value_parser = value::stacks)]
+    pub(crate) stacks: Stacks,
+    /// Size of the ring of each processor
+    #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = value::size)]
+    pub(crate) ring: u64,
+    /// Time between snapshots of /proc
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = value::duration)]
+    pub(crate) snapshot_every: Duration,
+    /// Replace a recording that is there
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Command to run and record; the recording ends with it
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ReadArgs {
+    /// The recording
+    #[arg(value_name = "NAME.kmt")]
+    pub(crate) recording: PathBuf,
+    /// Pass over damaged batches instead of refusing the recording
+    #[arg(long)]
+    pub(crate) salvage: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ReplayArgs {
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    /// Rules of another release than the recorded one (6.1, 6.12, ...)
+    #[arg(long, value_name = "RELEASE")]
+    pub(crate) rules: Option<String>,
+    /// Check every law of the replay's state at each sample (slow)
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    /// Directory for the Parquet files
+    #[arg(long, value_name = "DIR")]
+    pub(crate) parquet: PathBuf,
+    /// Replace files that are there
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct TuiArgs {
+    /// The recording
+    #[arg(value_name = "NAME.kmt")]
+    pub(crate) recording: PathBuf,
+    /// Print the first screen and leave
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Look at another root than / (a container's, a fixture)
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) root: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,24 @@
+//! The commands, one file each.
+
+mod doctor;
+mod export;
+mod info;
+mod record;
+mod replay;
+mod replay_text;
+mod tui;
+
+use crate::args::{Args, Command};
+use crate::exit::Answer;
+
+/// Runs what was asked for.
+pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
+    match args.command {
+        Command::Record(args) => record::run(args),
+        Command::Info(args) => info::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Tui(args) => tui::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    }
+}

@@ -1,0 +1,56 @@
+//! `kmemlab export`
+
+use crate::args::ExportArgs;
+use crate::exit::Answer;
+
+#[cfg(not(feature = "export"))]
+pub(crate) fn run(_args: &ExportArgs) -> anyhow::Result<Answer> {
+    anyhow::bail!(
+        "this kmemlab was built with --no-default-features and cannot write Parquet; build it with \
+         `cargo build --release` (the first time takes some minutes)"
+    )
+}
+
+#[cfg(feature = "export")]
+pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<Answer> {
+    use crate::text::{Table, bytes, count};
+    use kmemlab_analyze::{ComparisonRow, ExportOptions, export_parquet};
+    use kmemlab_trace::Recording;
+    use serde_json::json;
+
+    let recording = Recording::open(&args.read.recording, args.read.salvage)?;
+    let mut rows: Vec<ComparisonRow> = Vec::new();
+    if recording.has(&kmemlab_trace::format::PAGEMAP_FIRST) {
+        let mut keep = |row: kmemlab_replay::SampleRow<'_>| {
+            for (order, free_blocks) in row.free_blocks.iter().enumerate() {
+                rows.push(ComparisonRow {
+                    source: row.source.to_owned(),
+                    time_ns: row.at_ns,
+                    node: row.node,
+                    zone: row.zone.to_owned(),
+                    order: order as u16,
+                    free_blocks: *free_blocks,
+                });
+            }
+        };
+        let options = kmemlab_replay::Options::default();
+        kmemlab_replay::replay(&recording, &options, &mut keep)?;
+    }
+    let comparison = (!rows.is_empty()).then_some(rows.as_slice());
+    let options = ExportOptions { force: args.force };
+    let files = export_parquet(&recording, &args.parquet, comparison, &options)?;
+    if args.read.json {
+        let files: Vec<_> = files
+            .iter()
+            .map(|file| json!({ "file": file.file, "rows": file.rows, "size_bytes": file.bytes }))
+            .collect();
+        crate::json::print(&json!({ "files": files }))?;
+    } else {
+        let mut table = Table::new(["file", "rows", "size"], 1);
+        for file in &files {
+            table.row(vec![file.file.display().to_string(), count(file.rows), bytes(file.bytes)]);
+        }
+        crate::exit::print(&table.render())?;
+    }
+    Ok(Answer::Yes)
+}

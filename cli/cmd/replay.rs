@@ -1,0 +1,169 @@
+//! `kmemlab replay`
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use kmemlab_replay::rules::{self, Rules};
+use kmemlab_replay::{Comparison, Options, Outcome, Speed};
+use kmemlab_trace::Recording;
+use serde_json::{Value, json};
+
+use crate::args::ReplayArgs;
+use crate::exit::Answer;
+use crate::json::rounded;
+
+pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<Answer> {
+    let recording = Recording::open(&args.read.recording, args.read.salvage)?;
+    let rules = args.rules.as_deref().map(rules_of).transpose()?;
+    let options = Options { rules, clock: Some(now), check: args.check };
+    let mut outcome = kmemlab_replay::replay(&recording, &options, &mut |_| {})?;
+    outcome.notes.splice(0..0, recording.notes().iter().cloned());
+    if args.rules.is_some() {
+        let note = format!("rules of {} were forced, not the recorded release's", outcome.rules);
+        outcome.notes.push(note);
+    }
+    if args.read.json {
+        crate::json::print(&as_json(&outcome))?;
+    } else {
+        crate::exit::print(&super::replay_text::render(&recording, &outcome))?;
+    }
+    Ok(Answer::Yes)
+}
+
+fn rules_of(release: &str) -> anyhow::Result<Rules> {
+    let known: Vec<String> = rules::ALL.iter().map(Rules::name).collect();
+    let is_release = release.starts_with(|c: char| c.is_ascii_digit()) && release.contains('.');
+    anyhow::ensure!(is_release, "{release} is no release; rules are known for {}", known.join(", "));
+    Ok(Rules::of(release))
+}
+
+fn now() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+/// The keys are documented in `docs/json.md`.
+fn as_json(outcome: &Outcome) -> Value {
+    json!({
+        "rules": outcome.rules,
+        "events": outcome.events,
+        "page_events": outcome.page_events,
+        "lost_events": outcome.lost_events,
+        "damaged_batches": outcome.damaged_batches,
+        "unmatched_frees": outcome.mirror.residue.unmatched_frees,
+        "unmatched_allocs": outcome.mirror.residue.unmatched_allocs,
+        "span_ns": outcome.span_ns,
+        "digest": format!("{:016x}", outcome.digest),
+        "mirror": mirror(outcome),
+        "model": model(outcome),
+        "worst_sample": outcome.worst.as_ref().map(sample),
+        "last_sample": outcome.last.as_ref().map(sample),
+        "notes": outcome.notes,
+    })
+}
+
+fn mirror(outcome: &Outcome) -> Value {
+    let mirror = &outcome.mirror;
+    let (residue, hits) = (&mirror.residue, &mirror.pcp_hits);
+    json!({
+        "samples": mirror.samples,
+        "exact_samples": mirror.exact_samples,
+        "inexact_sample_pages": mirror.sample_wrong_pages,
+        "wrong_pages": mirror.wrong_pages,
+        "free_pages": mirror.free_pages,
+        "mirror_only_pages": mirror.mirror_only_pages,
+        "kernel_only_pages": mirror.kernel_only_pages,
+        "pcp_pops": hits.pops,
+        "pcp_pops_at_head": hits.at_head,
+        "pcp_drains": hits.drains,
+        "pcp_drains_at_tail": hits.at_tail,
+        "residue": {
+            "unmatched_frees": residue.unmatched_frees,
+            "unmatched_allocs": residue.unmatched_allocs,
+            "frees_from_before": residue.frees_from_before,
+            "hidden_take_pages": residue.hidden_takes,
+            "missing_take_pages": residue.missing_takes,
+            "double_drains": residue.double_drains,
+            "bulk_pages": residue.bulk_pages,
+            "direct_free_pages": residue.direct_frees,
+            "unsolved_isolations": residue.unsolved_isolations,
+            "ambiguous_isolations": residue.ambiguous_isolations,
+        },
+        "state_bytes": mirror.state_bytes,
+        "events_per_second": per_second(mirror.speed),
+        "page_events_per_second": rounded(mirror.speed.page_events_per_second().round()),
+    })
+}
+
+fn model(outcome: &Outcome) -> Value {
+    let model = &outcome.model;
+    let (kernel, own) = (&model.fallback.kernel, &model.fallback.model);
+    let unusable: Vec<_> = model
+        .unusable
+        .iter()
+        .map(|error| {
+            json!({
+                "order": error.order,
+                "mean_points": rounded(error.mean_points),
+                "worst_points": rounded(error.worst_points),
+            })
+        })
+        .collect();
+    let drift: Vec<_> = model
+        .drift
+        .iter()
+        .map(|point| {
+            json!({
+                "since_ns": point.since_ns,
+                "order_error_percent": rounded(point.order_error_percent),
+            })
+        })
+        .collect();
+    json!({
+        "order_error_mean_percent": rounded(model.order_error_mean_percent),
+        "order_error_worst_percent": rounded(model.order_error_worst_percent),
+        "allocs": model.placement.allocs,
+        "pfn_exact_percent": rounded(model.placement.exact_percent()),
+        "order0_pfn_exact_percent": rounded(model.placement.order0_exact_percent()),
+        "same_pageblock_percent": rounded(model.placement.same_block_percent()),
+        "unusable_error": unusable,
+        "fallbacks_kernel": {
+            "whole_claims": kernel.whole_claims,
+            "small_claims": kernel.small_claims,
+            "steals": kernel.steals,
+        },
+        "fallbacks_model": {
+            "whole_claims": own.whole_claims,
+            "small_claims": own.small_claims,
+            "steals": own.steals,
+        },
+        "failures": model.counts.failures,
+        "below_watermark": model.counts.below_watermark,
+        "double_frees": model.counts.double_frees,
+        "drift": drift,
+        "state_bytes": model.state_bytes,
+        "events_per_second": per_second(model.speed),
+        "page_events_per_second": rounded(model.speed.page_events_per_second().round()),
+    })
+}
+
+fn per_second(speed: Speed) -> Value {
+    rounded(speed.events_per_second().round())
+}
+
+fn sample(comparison: &Comparison) -> Value {
+    let zones: Vec<_> = comparison
+        .zones
+        .iter()
+        .map(|zone| {
+            json!({
+                "node": zone.node,
+                "zone": zone.zone,
+                "kernel_free_blocks": zone.kernel,
+                "mirror_free_blocks": zone.mirror,
+                "model_free_blocks": zone.model,
+            })
+        })
+        .collect();
+    json!({ "time_ns": comparison.at_ns, "since_start_ns": comparison.since_ns, "zones": zones })
+}

@@ -1,0 +1,82 @@
+//! The system calls that perf rings need and no crate of ours wraps.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+/// `PERF_EVENT_IOC_SET_OUTPUT`: `_IO('$', 5)`.
+const SET_OUTPUT: libc::c_ulong = 0x2405;
+
+/// Makes the records of one event go to the ring of another event of the same processor.
+#[allow(unsafe_code)]
+pub(super) fn redirect(event: &File, ring_owner: &File) -> io::Result<()> {
+    // SAFETY: both descriptors are open for the length of the call, and this request takes a
+    // descriptor as its argument and touches no memory of ours.
+    let done = unsafe { libc::ioctl(event.as_raw_fd(), SET_OUTPUT as _, ring_owner.as_raw_fd()) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Waits until one of the descriptors can be read. A signal ends the wait too.
+#[allow(unsafe_code)]
+pub(super) fn wait_readable(fds: &[RawFd], at_most: Duration) -> io::Result<()> {
+    let mut polled: Vec<libc::pollfd> = fds
+        .iter()
+        .map(|fd| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 })
+        .collect();
+    let timeout = libc::c_int::try_from(at_most.as_millis()).unwrap_or(libc::c_int::MAX);
+    let count = libc::nfds_t::try_from(polled.len()).unwrap_or(libc::nfds_t::MAX);
+    // SAFETY: the pointer and the count are those of a vector that outlives the call.
+    let ready = unsafe { libc::poll(polled.as_mut_ptr(), count, timeout) };
+    if ready >= 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) }
+}
+
+/// Raises the limit of open files as far as it goes without further rights; returns it.
+#[allow(unsafe_code)]
+pub(super) fn raise_open_files() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a whole rlimit that outlives the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return 0;
+    }
+    if limit.rlim_cur < limit.rlim_max {
+        let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
+        // SAFETY: as above; the kernel only reads the struct.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0 {
+            return raised.rlim_cur;
+        }
+    }
+    limit.rlim_cur
+}
+
+/// Gives this thread that nice value, below zero to run before ordinary ones. Without the right to do
+/// so it stays as it was.
+#[allow(unsafe_code)]
+pub(crate) fn hurry_this_thread(nice: i32) {
+    // SAFETY: no memory is passed. Thread 0 is the calling thread: Linux keeps this by thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+}
+
+/// CPU time of the whole process so far, in nanoseconds.
+#[allow(unsafe_code)]
+pub(crate) fn process_cpu_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a whole timespec that outlives the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000) + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+/// Asks a process to end.
+#[allow(unsafe_code)]
+pub(crate) fn terminate(pid: u32) {
+    if let Ok(pid) = libc::pid_t::try_from(pid) {
+        // SAFETY: no memory is passed. The caller has not waited for this child yet, so that the
+        // number cannot be another process's.
+        unsafe { libc::kill(pid, libc::SIGTERM) };
+    }
+}

@@ -1,0 +1,125 @@
+//! Which modelled block stands for which recorded one.
+//!
+//! The kernel frees what it allocated by its own page frame; the model allocated another. Blocks
+//! may be freed in pieces (a split huge page), so a binding can be split.
+
+/// A binding of one block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Bound {
+    /// The model's page frame.
+    pub(crate) pfn: u32,
+    /// Order of the block.
+    pub(crate) order: u8,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// Bindings by the kernel's page frame, a pageblock's worth at a time.
+#[derive(Clone, Debug)]
+pub(crate) struct Bindings {
+    shift: u32,
+    top: u8,
+    blocks: Vec<Option<Box<Block>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    pfn: Vec<u32>,
+    order: Vec<u8>,
+}
+
+impl Bindings {
+    pub(crate) fn new(end: u32, block_order: u8, orders: u8) -> Self {
+        let shift = u32::from(block_order);
+        let blocks = (end as usize).div_ceil(1 << shift);
+        Self { shift, top: orders - 1, blocks: vec![None; blocks] }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        let made = self.blocks.iter().filter(|block| block.is_some()).count();
+        ((made << self.shift) * 5 + self.blocks.len() * size_of::<Option<Box<Block>>>()) as u64
+    }
+
+    #[inline]
+    fn at(&self, pfn: u32) -> Option<Bound> {
+        let block = self.blocks.get((pfn >> self.shift) as usize)?.as_ref()?;
+        let index = (pfn & ((1 << self.shift) - 1)) as usize;
+        let bound = block.pfn[index];
+        (bound != NONE).then(|| Bound { pfn: bound, order: block.order[index] })
+    }
+
+    /// Binds the kernel's block to the model's.
+    #[inline]
+    pub(crate) fn bind(&mut self, kernel: u32, bound: Bound) {
+        let size = 1usize << self.shift;
+        let block = self.blocks[(kernel >> self.shift) as usize].get_or_insert_with(|| {
+            Box::new(Block { pfn: vec![NONE; size], order: vec![0; size] })
+        });
+        let index = (kernel & ((1 << self.shift) - 1)) as usize;
+        block.pfn[index] = bound.pfn;
+        block.order[index] = bound.order;
+    }
+
+    #[inline]
+    fn unbind(&mut self, kernel: u32) {
+        if let Some(Some(block)) = self.blocks.get_mut((kernel >> self.shift) as usize) {
+            block.pfn[(kernel & ((1 << self.shift) - 1)) as usize] = NONE;
+        }
+    }
+
+    /// Takes the binding of exactly `[kernel, kernel + 2^order)`, splitting a larger one that
+    /// holds it. `None` when that block was never bound.
+    #[inline]
+    pub(crate) fn take(&mut self, kernel: u32, order: u8) -> Option<Bound> {
+        if let Some(bound) = self.at(kernel)
+            && bound.order == order
+        {
+            self.unbind(kernel);
+            return Some(bound);
+        }
+        self.take_split(kernel, order)
+    }
+
+    fn take_split(&mut self, kernel: u32, order: u8) -> Option<Bound> {
+        for above in order..=self.top {
+            let head = kernel >> above << above;
+            let Some(bound) = self.at(head) else { continue };
+            if bound.order < above || bound.order <= order {
+                continue;
+            }
+            self.unbind(head);
+            let (mut at, mut model, mut have) = (head, bound.pfn, bound.order);
+            while have > order {
+                have -= 1;
+                let half = 1u32 << have;
+                let (other, other_model);
+                if kernel >= at + half {
+                    (other, other_model) = (at, model);
+                    (at, model) = (at + half, model + half);
+                } else {
+                    (other, other_model) = (at + half, model + half);
+                }
+                self.bind(other, Bound { pfn: other_model, order: have });
+            }
+            return Some(Bound { pfn: model, order });
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_freed_in_pieces_gives_each_piece_once() {
+        let mut bindings = Bindings::new(4096, 9, 11);
+        bindings.bind(512, Bound { pfn: 1024, order: 9 });
+        assert_eq!(bindings.take(515, 0), Some(Bound { pfn: 1027, order: 0 }));
+        assert_eq!(bindings.take(515, 0), None);
+        assert_eq!(bindings.take(768, 8), Some(Bound { pfn: 1280, order: 8 }));
+        assert_eq!(bindings.take(512, 1), Some(Bound { pfn: 1024, order: 1 }));
+        assert_eq!(bindings.take(514, 0), Some(Bound { pfn: 1026, order: 0 }));
+        assert_eq!(bindings.take(512, 0), None);
+    }
+}

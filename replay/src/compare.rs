@@ -1,0 +1,220 @@
+//! The mirror and the model against the samples of `/proc/buddyinfo` and the last page map.
+
+use kmemlab_trace::measure;
+use kmemlab_trace::reader::BuddySample;
+use kmemlab_trace::snapshot::{PageRun, PageUse};
+
+use crate::memory::Memory;
+use crate::outcome::{
+    Comparison, DriftPoint, MirrorResult, ModelResult, UnusableError, ZoneComparison,
+};
+
+/// Orders at which the unusable free space index is compared.
+const UNUSABLE_ORDERS: [u8; 3] = [3, 9, 10];
+
+/// Gathers comparisons over the samples of a replay.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    first_ns: Option<u64>,
+    order_errors: f64,
+    order_error_count: u64,
+    order_error_worst: f64,
+    unusable_sum: [f64; 3],
+    unusable_worst: [f64; 3],
+    drift: Vec<DriftPoint>,
+    drift_every: u64,
+    samples_seen: u64,
+    worst_so_far: f64,
+    pub(crate) worst: Option<Comparison>,
+    pub(crate) last: Option<Comparison>,
+}
+
+/// Points of the drift curve kept: older ones are thinned out, so that it does not grow with the
+/// recording.
+const DRIFT_POINTS: usize = 64;
+
+impl Tally {
+    /// Compares the model at a sample; `active` are the zones that have seen events.
+    pub(crate) fn model(
+        &mut self,
+        sample: &BuddySample,
+        start_ns: u64,
+        mirror: &Memory,
+        model: &Memory,
+        active: &[bool],
+    ) {
+        let machine = model.machine();
+        let at_ns = sample.stamp.before.0;
+        let first_ns = *self.first_ns.get_or_insert(at_ns);
+        let mut comparison =
+            Comparison { at_ns, since_ns: at_ns.saturating_sub(start_ns), zones: Vec::new() };
+        let (mut wrong, mut pages) = (0, 0);
+        for row in &sample.zones {
+            let Some(zone) = machine.zone(row.node, &row.zone) else { continue };
+            let modelled = model.free_blocks(zone);
+            comparison.zones.push(ZoneComparison {
+                node: row.node.0,
+                zone: row.zone.clone(),
+                kernel: row.free_blocks.clone(),
+                mirror: mirror.free_blocks(zone).to_vec(),
+                model: modelled.to_vec(),
+            });
+            if !active[zone] {
+                continue;
+            }
+            wrong += measure::wrong_pages(&row.free_blocks, modelled);
+            pages += measure::free_pages(&row.free_blocks);
+            self.zone(&row.free_blocks, modelled);
+        }
+        let error = crate::outcome::percent(wrong, pages.max(1));
+        self.drift_point(DriftPoint { since_ns: at_ns - first_ns.min(at_ns), order_error_percent: error });
+        if self.worst.is_none() || error > self.worst_so_far {
+            self.worst_so_far = error;
+            self.worst = Some(comparison.clone());
+        }
+        self.last = Some(comparison);
+    }
+
+    fn zone(&mut self, kernel: &[u64], model: &[u64]) {
+        let error = measure::order_error_percent(kernel, model);
+        self.order_errors += error;
+        self.order_error_count += 1;
+        self.order_error_worst = self.order_error_worst.max(error);
+        for (index, order) in UNUSABLE_ORDERS.iter().enumerate() {
+            let of = |free: &[u64]| measure::unusable_free_index(free, usize::from(*order)) as f64;
+            let points = (of(kernel) - of(model)).abs() / 10.0;
+            self.unusable_sum[index] += points;
+            self.unusable_worst[index] = self.unusable_worst[index].max(points);
+        }
+    }
+
+    fn drift_point(&mut self, point: DriftPoint) {
+        self.drift_every = self.drift_every.max(1);
+        if self.samples_seen % self.drift_every == 0 {
+            if self.drift.len() == DRIFT_POINTS {
+                let mut keep = false;
+                self.drift.retain(|_| {
+                    keep = !keep;
+                    keep
+                });
+                self.drift_every *= 2;
+            }
+            self.drift.push(point);
+        }
+        self.samples_seen += 1;
+    }
+
+    pub(crate) fn finish(&mut self, result: &mut ModelResult) {
+        let count = self.order_error_count.max(1) as f64;
+        result.order_error_mean_percent = self.order_errors / count;
+        result.order_error_worst_percent = self.order_error_worst;
+        result.unusable = UNUSABLE_ORDERS
+            .iter()
+            .enumerate()
+            .map(|(index, order)| UnusableError {
+                order: *order,
+                mean_points: self.unusable_sum[index] / count,
+                worst_points: self.unusable_worst[index],
+            })
+            .collect();
+        result.drift = std::mem::take(&mut self.drift);
+    }
+}
+
+/// One sample against the mirror. Each zone's line is printed at its own moment, so a zone is right
+/// when it was equal at any moment of the read.
+#[derive(Debug)]
+pub(crate) struct OpenSample {
+    pub(crate) sample: BuddySample,
+    equal: Vec<bool>,
+    wrong: Vec<u64>,
+}
+
+impl OpenSample {
+    pub(crate) fn new(sample: BuddySample) -> Self {
+        let zones = sample.zones.len();
+        Self { sample, equal: vec![false; zones], wrong: vec![u64::MAX; zones] }
+    }
+
+    /// Looks at the mirror now; `true` when every zone has been equal once.
+    pub(crate) fn look(&mut self, mirror: &Memory) -> bool {
+        for (index, row) in self.sample.zones.iter().enumerate() {
+            if self.equal[index] {
+                continue;
+            }
+            let Some(zone) = mirror.machine().zone(row.node, &row.zone) else {
+                self.equal[index] = true;
+                self.wrong[index] = 0;
+                continue;
+            };
+            let wrong = measure::wrong_pages(&row.free_blocks, mirror.free_blocks(zone));
+            self.wrong[index] = self.wrong[index].min(wrong);
+            self.equal[index] = row.free_blocks == mirror.free_blocks(zone);
+        }
+        self.equal.iter().all(|equal| *equal)
+    }
+
+    pub(crate) fn close(&self, result: &mut MirrorResult) {
+        result.samples += 1;
+        if self.equal.iter().all(|equal| *equal) {
+            result.exact_samples += 1;
+        } else {
+            result.sample_wrong_pages += self.wrong.iter().sum::<u64>();
+        }
+    }
+}
+
+/// A chunk of the last page map: its runs share one read.
+#[derive(Debug, Default)]
+pub(crate) struct Chunk {
+    pub(crate) runs: Vec<PageRun>,
+    differing: Vec<(u32, bool)>,
+    free: u64,
+}
+
+impl Chunk {
+    pub(crate) fn new(runs: Vec<PageRun>) -> Self {
+        Self { runs, ..Self::default() }
+    }
+
+    /// Looks at the mirror when the read began: notes the pages that differ.
+    pub(crate) fn open(&mut self, mirror: &Memory) {
+        for run in &self.runs {
+            let is_free = run.page_use == PageUse::Free;
+            if is_free {
+                self.free += run.pages;
+            }
+            let Ok(start) = u32::try_from(run.pfn.0) else { continue };
+            let end = (run.pfn.0 + run.pages).min(u64::from(u32::MAX)) as u32;
+            let mut at = start;
+            while at < end {
+                match mirror.block_at(at) {
+                    Some((head, order)) => {
+                        let stop = head.saturating_add(1 << order).min(end);
+                        if !is_free {
+                            self.differing.extend((at..stop).map(|pfn| (pfn, is_free)));
+                        }
+                        at = stop;
+                    }
+                    None => {
+                        if is_free {
+                            self.differing.push((at, is_free));
+                        }
+                        at += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks again when the read ended: a page that fits now changed during the read.
+    pub(crate) fn close(&mut self, mirror: &Memory, result: &mut MirrorResult) {
+        self.differing.retain(|(pfn, is_free)| mirror.block_at(*pfn).is_some() != *is_free);
+        let wrong = self.differing.len() as u64;
+        let kernel_only = self.differing.iter().filter(|(_, is_free)| *is_free).count() as u64;
+        result.free_pages += self.free;
+        result.kernel_only_pages += kernel_only;
+        result.mirror_only_pages += wrong - kernel_only;
+        result.wrong_pages = Some(result.wrong_pages.unwrap_or(0) + wrong);
+    }
+}

@@ -1,0 +1,93 @@
+//! What no file tells of the starting state, learned from the recording itself.
+//!
+//! `/proc` tells which pages are free at the start, but not the order of the free lists, nor the
+//! type of each pageblock, nor which pages wait on the per-CPU lists. A first pass of the mirror
+//! over the events finds out: a list's head shows when it is taken, a pageblock's type when it is
+//! first named, a waiting page when it leaves its list. These are facts about the kernel's state at
+//! the start, not its later decisions: the model starts from them and then decides by itself.
+//! What the recording never touches stays unknown, and cannot matter to it.
+
+use std::collections::HashMap;
+
+use crate::machine::Machine;
+
+const UNTOLD: u8 = u8::MAX;
+
+/// Facts about the starting state.
+#[derive(Clone, Debug, Default)]
+pub struct Learned {
+    /// Type of each pageblock, where an event named it.
+    types: Vec<u8>,
+    /// Free blocks of the start in the order in which they were taken.
+    taken: HashMap<u32, u32>,
+    /// Blocks waiting on each per-CPU list: those that left from the head, first to last.
+    heads: HashMap<usize, Vec<(u32, u8)>>,
+    /// Those that left from the tail, last to first.
+    tails: HashMap<usize, Vec<(u32, u8)>>,
+    /// Lists that were seen empty: all that came later is known.
+    emptied: Vec<bool>,
+}
+
+impl Learned {
+    pub(crate) fn new(machine: &Machine) -> Self {
+        let blocks = (machine.end as usize).div_ceil(1 << machine.block_order);
+        Self { types: vec![UNTOLD; blocks], ..Self::default() }
+    }
+
+    /// An event named the type of a pageblock: the first one to do so tells the starting type.
+    pub(crate) fn block_type(&mut self, block: usize, migrate: u8) {
+        if let Some(known) = self.types.get_mut(block)
+            && *known == UNTOLD
+        {
+            *known = migrate;
+        }
+    }
+
+    /// A free block of the start was at the head of its list just now.
+    pub(crate) fn taken(&mut self, pfn: u32) {
+        let next = u32::try_from(self.taken.len()).unwrap_or(u32::MAX);
+        self.taken.entry(pfn).or_insert(next);
+    }
+
+    /// A block that was not known to be on a per-CPU list left it from the head.
+    pub(crate) fn popped(&mut self, list: usize, pfn: u32, order: u8) {
+        if !self.is_emptied(list) {
+            self.heads.entry(list).or_default().push((pfn, order));
+        }
+    }
+
+    /// A block that was not known to be on a per-CPU list left it from the tail.
+    pub(crate) fn drained(&mut self, list: usize, pfn: u32, order: u8) {
+        if !self.is_emptied(list) {
+            self.tails.entry(list).or_default().push((pfn, order));
+        }
+    }
+
+    /// A per-CPU list was empty just now.
+    pub(crate) fn emptied(&mut self, list: usize) {
+        if self.emptied.len() <= list {
+            self.emptied.resize(list + 1, false);
+        }
+        self.emptied[list] = true;
+    }
+
+    fn is_emptied(&self, list: usize) -> bool {
+        self.emptied.get(list).copied().unwrap_or(false)
+    }
+
+    /// The starting type of a pageblock, if an event told it.
+    pub(crate) fn type_of(&self, block: usize) -> Option<u8> {
+        self.types.get(block).copied().filter(|migrate| *migrate != UNTOLD)
+    }
+
+    /// Where a free block of the start stood in its list; blocks never taken stand last.
+    pub(crate) fn rank(&self, pfn: u32) -> u32 {
+        self.taken.get(&pfn).copied().unwrap_or(u32::MAX)
+    }
+
+    /// The blocks that waited on a per-CPU list, head to tail, as far as they were seen to leave.
+    pub(crate) fn waiting(&self, list: usize) -> impl Iterator<Item = (u32, u8)> + '_ {
+        let heads = self.heads.get(&list).into_iter().flatten().copied();
+        heads.chain(self.tails.get(&list).into_iter().flatten().rev().copied())
+    }
+}

@@ -1,0 +1,463 @@
+//! The page allocator's state: buddy lists by zone, order and migrate type, per-CPU lists, and the
+//! types of pageblocks. Mechanism only: where a page goes is decided by the mirror (the kernel
+//! said so) or by the model (a policy said so).
+//!
+//! The steps follow `mm/page_alloc.c`: `__free_one_page` ([`Memory::free`]), `expand`
+//! ([`Memory::expand`]), `move_freepages_block` ([`Memory::move_block`]).
+
+use crate::machine::Machine;
+use crate::pages::{NIL, Pages, State};
+use crate::rules::MergeLimit;
+
+/// Which end of a list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Where the next request takes from.
+    Head,
+    /// The other end.
+    Tail,
+}
+
+/// Work done by the mechanism, for the cost model.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Work {
+    /// Blocks split in two.
+    pub splits: u64,
+    /// Pairs of buddies merged.
+    pub merges: u64,
+    /// Per-CPU lists refilled.
+    pub refills: u64,
+    /// Per-CPU lists drained.
+    pub drains: u64,
+    /// Free lists looked at in vain.
+    pub lists_scanned: u64,
+    /// Zones looked at.
+    pub zones_tried: u64,
+}
+
+/// Types that are on the fallback lists and may merge with each other: the first three.
+const MERGEABLE: u8 = 3;
+
+/// All pages of a machine.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    machine: Machine,
+    pub(crate) pages: Pages,
+    zone_of: Vec<u8>,
+    block_type: Vec<u8>,
+    free_blocks: Vec<[u64; 16]>,
+    free_pages: Vec<u64>,
+    /// Work done so far.
+    pub work: Work,
+}
+
+impl Memory {
+    /// A machine with every page unknown and every pageblock MOVABLE, as after boot.
+    #[must_use]
+    pub fn new(machine: &Machine) -> Self {
+        let zones = machine.zones.len();
+        let buddy = zones * usize::from(machine.orders) * usize::from(machine.types);
+        let pcp = zones * machine.cpus * machine.pcp_lists();
+        let pages = Pages::new(machine.end, machine.block_order, buddy + pcp);
+        let blocks = (machine.end as usize).div_ceil(1 << machine.block_order);
+        let mut zone_of = vec![u8::MAX; blocks];
+        for (index, zone) in machine.zones.iter().enumerate() {
+            let first = (zone.start >> machine.block_order) as usize;
+            let last = ((zone.end - 1) >> machine.block_order) as usize;
+            for owner in &mut zone_of[first..=last] {
+                if *owner == u8::MAX {
+                    *owner = index as u8;
+                }
+            }
+        }
+        Self {
+            machine: machine.clone(),
+            pages,
+            zone_of,
+            block_type: vec![1; blocks],
+            free_blocks: vec![[0; 16]; zones],
+            free_pages: vec![0; zones],
+            work: Work::default(),
+        }
+    }
+
+    /// The machine.
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// The zone holding a page.
+    #[must_use]
+    #[inline]
+    pub fn zone_of(&self, pfn: u32) -> Option<usize> {
+        let zone = *self.zone_of.get((pfn >> self.machine.block_order) as usize)?;
+        (zone != u8::MAX && pfn < self.machine.end).then_some(usize::from(zone))
+    }
+
+    /// The migrate type of a page's pageblock.
+    #[must_use]
+    #[inline]
+    pub fn block_type(&self, pfn: u32) -> u8 {
+        self.block_type.get((pfn >> self.machine.block_order) as usize).copied().unwrap_or(1)
+    }
+
+    /// Sets the type of a page's pageblock, without moving its free pages.
+    #[inline]
+    pub fn set_block_type(&mut self, pfn: u32, migrate: u8) {
+        if let Some(kept) = self.block_type.get_mut((pfn >> self.machine.block_order) as usize) {
+            *kept = migrate;
+        }
+    }
+
+    /// The buddy list of a zone, order and type.
+    #[inline]
+    pub(crate) fn list(&self, zone: usize, order: u8, migrate: u8) -> usize {
+        let migrate = migrate.min(self.machine.types - 1);
+        (zone * usize::from(self.machine.orders) + usize::from(order))
+            * usize::from(self.machine.types)
+            + usize::from(migrate)
+    }
+
+    /// The per-CPU list of a zone, processor and list index.
+    #[inline]
+    pub(crate) fn pcp(&self, zone: usize, cpu: usize, index: usize) -> usize {
+        let zones = self.machine.zones.len();
+        let buddy = zones * usize::from(self.machine.orders) * usize::from(self.machine.types);
+        buddy + (zone * self.machine.cpus + cpu) * self.machine.pcp_lists() + index
+    }
+
+    /// The first block of a list.
+    #[inline]
+    pub(crate) fn front(&self, list: usize) -> Option<u32> {
+        let head = self.pages.lists[list].head;
+        (head != NIL).then_some(head)
+    }
+
+    /// The last block of a list.
+    #[inline]
+    pub(crate) fn back(&self, list: usize) -> Option<u32> {
+        let tail = self.pages.lists[list].tail;
+        (tail != NIL).then_some(tail)
+    }
+
+    /// Free blocks of a zone by order.
+    #[must_use]
+    pub fn free_blocks(&self, zone: usize) -> &[u64] {
+        &self.free_blocks[zone][..usize::from(self.machine.orders)]
+    }
+
+    /// Free pages of a zone.
+    #[must_use]
+    #[inline]
+    pub fn free_pages(&self, zone: usize) -> u64 {
+        self.free_pages[zone]
+    }
+
+    /// Free blocks of a zone, order and type.
+    #[must_use]
+    #[inline]
+    pub fn free_of_type(&self, zone: usize, order: u8, migrate: u8) -> u64 {
+        u64::from(self.pages.lists[self.list(zone, order, migrate)].len)
+    }
+
+    /// The free block holding a page: its head and order.
+    #[must_use]
+    #[inline]
+    pub fn block_at(&self, pfn: u32) -> Option<(u32, u8)> {
+        for order in 0..self.machine.orders {
+            let head = pfn >> order << order;
+            // The same head answers for several orders: look at it once.
+            if order > 0 && pfn >> (order - 1) & 1 == 0 {
+                continue;
+            }
+            let node = self.pages.get(head);
+            if node.state() == State::Free && pfn - head < 1 << node.order() {
+                return Some((head, node.order()));
+            }
+        }
+        None
+    }
+
+    #[inline]
+    fn is_free_block(&self, pfn: u32, order: u8) -> bool {
+        let node = self.pages.get(pfn);
+        node.state() == State::Free && node.order() == order
+    }
+
+    /// Puts a free block on a list as it is: no merging.
+    #[inline]
+    pub fn insert(&mut self, pfn: u32, order: u8, migrate: u8, end: End) {
+        let Some(zone) = self.zone_of(pfn) else { return };
+        let list = self.list(zone, order, migrate);
+        match end {
+            End::Head => self.pages.push_front(list, pfn, State::Free, order),
+            End::Tail => self.pages.push_back(list, pfn, State::Free, order),
+        }
+        self.free_blocks[zone][usize::from(order)] += 1;
+        self.free_pages[zone] += 1 << order;
+    }
+
+    /// Takes a free block off its list; answers its order and type.
+    #[inline]
+    pub fn remove(&mut self, pfn: u32) -> (u8, u8) {
+        let node = self.pages.unlink(pfn);
+        let order = node.order();
+        let migrate = (node.list() % usize::from(self.machine.types)) as u8;
+        if let Some(zone) = self.zone_of(pfn) {
+            self.free_blocks[zone][usize::from(order)] -= 1;
+            self.free_pages[zone] -= 1 << order;
+        }
+        (order, migrate)
+    }
+
+    /// Gives back the upper halves of a block of order `high` of which the lowest part of order
+    /// `low` is taken: each to the head of its list (`expand`).
+    #[inline]
+    pub fn expand(&mut self, pfn: u32, low: u8, high: u8, migrate: u8) {
+        for order in (low..high).rev() {
+            self.insert(pfn + (1 << order), order, migrate, End::Head);
+            self.work.splits += 1;
+        }
+    }
+
+    /// Takes exactly `[pfn, pfn + 2^order)` out of a larger free block at `head`, giving back the
+    /// rest around it.
+    pub fn carve(&mut self, head: u32, pfn: u32, order: u8) {
+        let (mut have, migrate) = self.remove(head);
+        let mut at = head;
+        while have > order {
+            have -= 1;
+            let upper = at + (1 << have);
+            let (kept, given) = if pfn >= upper { (upper, at) } else { (at, upper) };
+            self.insert(given, have, migrate, End::Head);
+            self.work.splits += 1;
+            at = kept;
+        }
+    }
+
+    /// Frees a block: merges it with its buddies and puts the result on its list
+    /// (`__free_one_page`). Blocks above the pageblock's order are cut first where the release does.
+    pub fn free(&mut self, pfn: u32, order: u8, migrate: u8, to_tail: bool) {
+        let limit = if self.machine.rules.split_large_frees {
+            self.machine.block_order
+        } else {
+            self.machine.orders - 1
+        };
+        if order <= limit {
+            self.free_one(pfn, order, migrate, to_tail);
+            return;
+        }
+        let step = 1u32 << limit;
+        let pages = 1u64.checked_shl(u32::from(order)).unwrap_or(0);
+        let end = (u64::from(pfn) + pages).min(u64::from(self.machine.end)) as u32;
+        let mut at = pfn;
+        while at < end {
+            self.free_one(at, limit, self.block_type(at), to_tail);
+            at += step;
+        }
+    }
+
+    fn free_one(&mut self, pfn: u32, order: u8, migrate: u8, to_tail: bool) {
+        let Some(zone) = self.zone_of(pfn) else { return };
+        let top = self.machine.orders - 1;
+        let (mut at, mut have) = (pfn, order);
+        self.pages.note(pfn, State::Unknown, 0);
+        while have < top {
+            let buddy = at ^ (1 << have);
+            if !self.is_free_block(buddy, have) || self.zone_of(buddy) != Some(zone) {
+                break;
+            }
+            if have >= self.machine.block_order && !self.may_merge(at, buddy, have, migrate) {
+                break;
+            }
+            self.remove(buddy);
+            self.work.merges += 1;
+            at &= !(1 << have);
+            have += 1;
+        }
+        let end = if to_tail || self.is_merge_likely(at, have, top) { End::Tail } else { End::Head };
+        self.insert(at, have, migrate, end);
+    }
+
+    /// Whether two blocks of at least a pageblock may become one; retypes the partner where the
+    /// release does.
+    fn may_merge(&mut self, at: u32, buddy: u32, order: u8, migrate: u8) -> bool {
+        let theirs = self.block_type(buddy);
+        if theirs == migrate {
+            return true;
+        }
+        let isolate = self.machine.types - 1;
+        let allowed = match self.machine.rules.merge_limit {
+            MergeLimit::Isolated => theirs != isolate && migrate != isolate,
+            MergeLimit::SpecialTypes => theirs < MERGEABLE && migrate < MERGEABLE,
+        };
+        if allowed && self.machine.rules.merge_retypes {
+            let start = buddy.min(at ^ (1 << order));
+            self.set_range_type(start, order, migrate);
+        }
+        allowed
+    }
+
+    /// Sets the type of every pageblock of a block.
+    pub fn set_range_type(&mut self, pfn: u32, order: u8, migrate: u8) {
+        let step = 1u32 << self.machine.block_order;
+        let end = pfn.saturating_add(1 << order);
+        let mut at = pfn;
+        while at < end {
+            self.set_block_type(at, migrate);
+            at += step;
+        }
+    }
+
+    /// The block's parent has a free buddy of the parent's order: a merge is likely soon, so the
+    /// block waits at the tail (`buddy_merge_likely`).
+    fn is_merge_likely(&self, pfn: u32, order: u8, top: u8) -> bool {
+        if order + 2 > top {
+            return false;
+        }
+        let parent = pfn & !(1 << order);
+        let other = parent ^ (1 << (order + 1));
+        self.is_free_block(other, order + 1) && self.zone_of(other) == self.zone_of(pfn)
+    }
+
+    /// Moves every free block of a page's pageblock to another type's lists, in rising order, to
+    /// their tails (`move_freepages_block`). Answers the pages moved.
+    pub fn move_block(&mut self, pfn: u32, migrate: u8) -> u64 {
+        let start = pfn >> self.machine.block_order << self.machine.block_order;
+        let end = start + (1 << self.machine.block_order);
+        let mut moved = 0;
+        let mut at = start;
+        while at < end {
+            let node = self.pages.get(at);
+            if node.state() == State::Free {
+                let (order, _) = self.remove(at);
+                self.insert(at, order, migrate, End::Tail);
+                moved += 1 << order;
+                at += 1 << order;
+            } else {
+                at += 1;
+            }
+        }
+        moved
+    }
+
+    /// Free pages of a page's pageblock that are on buddy lists.
+    #[must_use]
+    pub fn free_in_block(&self, pfn: u32) -> u64 {
+        let start = pfn >> self.machine.block_order << self.machine.block_order;
+        if let Some((head, order)) = self.block_at(start)
+            && order >= self.machine.block_order
+        {
+            debug_assert!(head <= start);
+            return 1 << self.machine.block_order;
+        }
+        let end = start + (1 << self.machine.block_order);
+        let (mut free, mut at) = (0, start);
+        while at < end {
+            let node = self.pages.get(at);
+            if node.state() == State::Free {
+                free += 1u64 << node.order();
+                at += 1 << node.order();
+            } else {
+                at += 1;
+            }
+        }
+        free
+    }
+
+    /// Blocks on the per-CPU lists of a zone and processor, in pages.
+    #[must_use]
+    pub fn pcp_pages(&self, zone: usize, cpu: usize) -> u64 {
+        (0..self.machine.pcp_lists())
+            .map(|index| {
+                let len = self.pages.lists[self.pcp(zone, cpu, index)].len;
+                u64::from(len) << self.machine.pcp_list_order(index)
+            })
+            .sum()
+    }
+
+    /// Bytes of state held.
+    #[must_use]
+    pub fn state_bytes(&self) -> u64 {
+        self.pages.bytes() + (self.zone_of.len() + self.block_type.len()) as u64
+    }
+
+    /// A number that is equal for equal states, on every machine: FNV-1a over all lists in order,
+    /// and the pageblock types.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut eat = |value: u64| {
+            for byte in value.to_le_bytes() {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        };
+        for list in 0..self.pages.lists.len() {
+            eat(list as u64);
+            for pfn in self.pages.iter(list) {
+                eat(u64::from(pfn) << 8 | u64::from(self.pages.get(pfn).order()));
+            }
+        }
+        for migrate in &self.block_type {
+            eat(u64::from(*migrate));
+        }
+        hash
+    }
+
+    /// Checks every law of the state; answers the first that is broken, with its numbers.
+    ///
+    /// Blocks are aligned and disjoint and stand on a list of their order and zone; counts are the
+    /// sums of the lists; no two free buddies below the pageblock's order stay unmerged.
+    pub fn check(&self) -> Result<(), String> {
+        let mut counts = vec![[0u64; 16]; self.machine.zones.len()];
+        for zone in 0..self.machine.zones.len() {
+            for order in 0..self.machine.orders {
+                for migrate in 0..self.machine.types {
+                    let list = self.list(zone, order, migrate);
+                    let mut length = 0;
+                    for pfn in self.pages.iter(list) {
+                        length += 1;
+                        self.check_block(zone, order, list, pfn)?;
+                    }
+                    if length != self.pages.lists[list].len {
+                        return Err(format!("list {list} has {length} blocks, says {}", self.pages.lists[list].len));
+                    }
+                    counts[zone][usize::from(order)] += u64::from(length);
+                }
+            }
+        }
+        for (zone, count) in counts.iter().enumerate() {
+            let pages: u64 = count.iter().enumerate().map(|(order, n)| n << order).sum();
+            if *count != self.free_blocks[zone] || pages != self.free_pages[zone] {
+                return Err(format!("zone {zone} counts {:?}, lists hold {count:?}", self.free_blocks[zone]));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_block(&self, zone: usize, order: u8, list: usize, pfn: u32) -> Result<(), String> {
+        let node = self.pages.get(pfn);
+        if node.state() != State::Free || node.order() != order || node.list() != list {
+            return Err(format!("block {pfn:#x} on list {list} of order {order} is {node:?}"));
+        }
+        if pfn & ((1 << order) - 1) != 0 {
+            return Err(format!("block {pfn:#x} of order {order} is not aligned"));
+        }
+        if self.zone_of(pfn) != Some(zone) {
+            return Err(format!("block {pfn:#x} is on a list of zone {zone}"));
+        }
+        let buddy = pfn ^ (1 << order);
+        let merges = order < self.machine.block_order && order + 1 < self.machine.orders;
+        if merges && self.is_free_block(buddy, order) && self.zone_of(buddy) == Some(zone) {
+            return Err(format!("blocks {pfn:#x} and {buddy:#x} of order {order} are unmerged buddies"));
+        }
+        // Disjoint: no smaller head inside. Larger ones around it would find this one inside them.
+        for inner in pfn + 1..pfn + (1 << order.min(self.machine.block_order)) {
+            if matches!(self.pages.get(inner).state(), State::Free | State::Pcp) {
+                return Err(format!("block {pfn:#x} of order {order} holds the block {inner:#x}"));
+            }
+        }
+        Ok(())
+    }
+}

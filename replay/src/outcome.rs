@@ -1,0 +1,206 @@
+//! What a replay writes down.
+
+use crate::mirror::{PcpHits, Residue};
+use crate::model::{FallbackCounts, ModelCounts};
+
+/// The result of a replay.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Outcome {
+    /// Rules row used.
+    pub rules: String,
+    /// Events of every kind.
+    pub events: u64,
+    /// Of those, the page allocator's.
+    pub page_events: u64,
+    /// Events that the recording's rings dropped.
+    pub lost_events: u64,
+    /// Batches passed over because they are damaged.
+    pub damaged_batches: u64,
+    /// Span of the events, nanoseconds.
+    pub span_ns: u64,
+    /// The mirror against the kernel.
+    pub mirror: MirrorResult,
+    /// The model against the kernel.
+    pub model: ModelResult,
+    /// Counts by zone and order at the sample where the model was worst.
+    pub worst: Option<Comparison>,
+    /// Counts by zone and order at the last sample.
+    pub last: Option<Comparison>,
+    /// Digest of the mirror's and the model's final states.
+    pub digest: u64,
+    /// What a reader should know, in whole sentences.
+    pub notes: Vec<String>,
+}
+
+/// The mirror against the kernel.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct MirrorResult {
+    /// Samples of `/proc/buddyinfo` compared.
+    pub samples: u64,
+    /// Samples equal at every zone and order at some moment of their reading.
+    pub exact_samples: u64,
+    /// Sum over inexact samples of the pages at a wrong order.
+    pub sample_wrong_pages: u64,
+    /// Pages of the last page map that are free in one and not in the other; `None` without one.
+    pub wrong_pages: Option<u64>,
+    /// Free pages of the last page map.
+    pub free_pages: u64,
+    /// Of the wrong pages: free only in the mirror.
+    pub mirror_only_pages: u64,
+    /// Of the wrong pages: free only in the kernel.
+    pub kernel_only_pages: u64,
+    /// What could not be taken as said, by cause.
+    pub residue: Residue,
+    /// How well the per-CPU lists were followed.
+    pub pcp_hits: PcpHits,
+    /// Bytes of state.
+    pub state_bytes: u64,
+    /// Speed.
+    pub speed: Speed,
+}
+
+/// The model against the kernel.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct ModelResult {
+    /// Mean order error over samples and zones with events, percent.
+    pub order_error_mean_percent: f64,
+    /// Largest order error of any sample and zone with events, percent.
+    pub order_error_worst_percent: f64,
+    /// Where allocations went.
+    pub placement: Placement,
+    /// Unusable free space index: mean and worst difference, by order.
+    pub unusable: Vec<UnusableError>,
+    /// Fallbacks.
+    pub fallback: FallbackError,
+    /// Order error over time.
+    pub drift: Vec<DriftPoint>,
+    /// What the model did.
+    pub counts: ModelCounts,
+    /// Bytes of state, bindings included.
+    pub state_bytes: u64,
+    /// Speed.
+    pub speed: Speed,
+}
+
+/// How often the model put an allocation where the kernel did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Placement {
+    /// Allocations compared.
+    pub allocs: u64,
+    /// At the very page frame.
+    pub exact: u64,
+    /// In the same pageblock.
+    pub same_block: u64,
+    /// Allocations of order 0 compared.
+    pub order0_allocs: u64,
+    /// Those at the very page frame.
+    pub order0_exact: u64,
+}
+
+impl Placement {
+    /// Share of allocations at the kernel's page frame, percent.
+    #[must_use]
+    pub fn exact_percent(&self) -> f64 {
+        percent(self.exact, self.allocs)
+    }
+
+    /// Share of order-0 allocations at the kernel's page frame, percent.
+    #[must_use]
+    pub fn order0_exact_percent(&self) -> f64 {
+        percent(self.order0_exact, self.order0_allocs)
+    }
+
+    /// Share of allocations in the kernel's pageblock, percent.
+    #[must_use]
+    pub fn same_block_percent(&self) -> f64 {
+        percent(self.same_block, self.allocs)
+    }
+}
+
+pub(crate) fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
+}
+
+/// Difference of the unusable free space index at one order, in points (hundredths).
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct UnusableError {
+    /// Order.
+    pub order: u8,
+    /// Mean of the absolute difference over samples and zones with events.
+    pub mean_points: f64,
+    /// Largest.
+    pub worst_points: f64,
+}
+
+/// Fallbacks by kind, recorded and modelled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FallbackError {
+    /// Recorded `mm_page_alloc_extfrag` events.
+    pub kernel: FallbackCounts,
+    /// The model's.
+    pub model: FallbackCounts,
+}
+
+/// Order error at one sample.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct DriftPoint {
+    /// Time since the first sample, nanoseconds.
+    pub since_ns: u64,
+    /// Order error over all zones with events, percent.
+    pub order_error_percent: f64,
+}
+
+/// How fast a replay went.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Speed {
+    /// Time spent, nanoseconds; 0 when no clock was given.
+    pub spent_ns: u64,
+    /// Events of any kind gone through in that time.
+    pub events: u64,
+    /// Of those, the page allocator's.
+    pub page_events: u64,
+}
+
+impl Speed {
+    /// Events of any kind per second.
+    #[must_use]
+    pub fn events_per_second(&self) -> f64 {
+        per_second(self.events, self.spent_ns)
+    }
+
+    /// Page events per second.
+    #[must_use]
+    pub fn page_events_per_second(&self) -> f64 {
+        per_second(self.page_events, self.spent_ns)
+    }
+}
+
+fn per_second(count: u64, spent_ns: u64) -> f64 {
+    if spent_ns == 0 { 0.0 } else { count as f64 * 1e9 / spent_ns as f64 }
+}
+
+/// Free blocks at one sample.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Comparison {
+    /// When the kernel's file was read.
+    pub at_ns: u64,
+    /// Time since the first event.
+    pub since_ns: u64,
+    /// Zones.
+    pub zones: Vec<ZoneComparison>,
+}
+
+/// Free blocks of one zone at one sample, by order.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ZoneComparison {
+    /// NUMA node.
+    pub node: u16,
+    /// Zone name.
+    pub zone: String,
+    /// `/proc/buddyinfo`.
+    pub kernel: Vec<u64>,
+    /// The mirror.
+    pub mirror: Vec<u64>,
+    /// The model.
+    pub model: Vec<u64>,
+}
