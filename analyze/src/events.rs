@@ -199,7 +199,12 @@ impl EventRows {
             Column::Node => frame.put_i64(Place::Node as usize, i64::from(event.node)),
             Column::Migrate => word(frame, Place::Migrate, &self.migrate, event.migrate.into()),
             Column::OtherMigrate => {
-                word(frame, Place::FallbackMigrate, &self.fallback_migrate, event.other_migrate.into());
+                word(
+                    frame,
+                    Place::FallbackMigrate,
+                    &self.fallback_migrate,
+                    event.other_migrate.into(),
+                );
             }
             Column::Name => word(frame, Place::Name, &self.names, event.name),
             Column::OtherName => word(frame, Place::OtherName, &self.other_names, event.other_name),

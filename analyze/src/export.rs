@@ -169,6 +169,9 @@ fn metadata(manifest: &Manifest) -> Vec<(String, String)> {
     // Absent in a recording that was cut off: how much it lost is not known then.
     if let Some(end) = &manifest.end {
         pairs.push(("kmemlab.lost_events", end.lost_events.to_string()));
+        if let Some(counted) = end.counted_events {
+            pairs.push(("kmemlab.counted_events", counted.to_string()));
+        }
     }
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
@@ -231,8 +234,7 @@ fn export_table(
     out: &Path,
 ) -> Result<Pending, Error> {
     let columns = table_columns(spec);
-    let mut file =
-        ParquetFile::create(out, spec.name, &columns, metadata(recording.manifest()))?;
+    let mut file = ParquetFile::create(out, spec.name, &columns, metadata(recording.manifest()))?;
     for batch in recording.table(spec)? {
         let batch = batch?;
         for row in 0..batch.rows() {

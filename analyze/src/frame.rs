@@ -227,7 +227,9 @@ impl Frame {
             Builder::U64(sparse) => sparse.put(row, value),
             // No column of 32 bits is given more: the types come from the recording's own columns.
             Builder::U32(sparse) => sparse.put(row, value as u32),
-            other => debug_assert!(false, "{} takes no unsigned number: {other:?}", self.names[column]),
+            other => {
+                debug_assert!(false, "{} takes no unsigned number: {other:?}", self.names[column])
+            }
         }
     }
 
@@ -237,7 +239,9 @@ impl Frame {
         match &mut self.builders[column] {
             Builder::I64(sparse) => sparse.put(row, value),
             Builder::I32(sparse) => sparse.put(row, value as i32),
-            other => debug_assert!(false, "{} takes no signed number: {other:?}", self.names[column]),
+            other => {
+                debug_assert!(false, "{} takes no signed number: {other:?}", self.names[column])
+            }
         }
     }
 

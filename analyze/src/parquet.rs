@@ -16,8 +16,9 @@ use polars::prelude::{ParquetCompression, ParquetWriter, PolarsError};
 use crate::error::Error;
 use crate::frame::{ColumnType, Frame};
 
-/// Rows of a row group: what is held in memory, and what DuckDB gives to one thread.
-const ROW_GROUP_ROWS: usize = 1 << 17;
+/// Rows of a row group: what is held in memory. Fewer would make the footer, which Parquet keeps in
+/// memory to the end, and the readers' work larger.
+const ROW_GROUP_ROWS: usize = 1 << 18;
 
 /// A file that keeps the first error of the file system: polars turns them into text.
 #[derive(Debug)]

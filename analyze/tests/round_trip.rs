@@ -1,5 +1,8 @@
 //! What is exported is what was recorded, value by value.
 
+// Helpers of a test may stop it, as tests may.
+#![allow(clippy::unwrap_used)]
+
 mod small_recording;
 
 use std::fs::{self, File};
@@ -37,7 +40,8 @@ fn export(name: &str) -> (Folder, DataFrame) {
 #[test]
 fn columns_are_the_documented_ones_in_their_order() {
     let (_folder, events) = export("columns");
-    let names: Vec<String> = events.get_column_names().iter().map(|name| name.to_string()).collect();
+    let names: Vec<String> =
+        events.get_column_names().iter().map(|name| name.to_string()).collect();
     let documented: Vec<&str> = EVENT_COLUMNS.iter().map(|(name, ..)| *name).collect();
     assert_eq!(names, documented);
 }
@@ -109,7 +113,8 @@ fn tables_keep_their_rows_and_absent_ones_give_no_file() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     files.sort();
-    let expected = ["buddyinfo", "comparison", "events", "pagemap_first", "pagetypeinfo", "symbols"];
+    let expected =
+        ["buddyinfo", "comparison", "events", "pagemap_first", "pagetypeinfo", "symbols"];
     assert_eq!(files, expected.map(|name| format!("{name}.parquet")));
     let buddy = read(&out, "buddyinfo.parquet");
     assert_eq!(cells(&buddy, "read_start_ns"), ["900", "900", "2000", "2000"]);
@@ -158,7 +163,10 @@ fn an_export_is_replaced_as_a_whole_and_only_by_force() {
     let out = folder.0.join("deep/export");
     fs::write(out.join("mine.txt"), "kept").unwrap();
     let error = export_parquet(&recording, &out, None, &ExportOptions::default()).unwrap_err();
-    assert!(matches!(&error, Error::Exists { path } if path.ends_with("events.parquet")), "{error}");
+    assert!(
+        matches!(&error, Error::Exists { path } if path.ends_with("events.parquet")),
+        "{error}"
+    );
     export_parquet(&recording, &out, None, &ExportOptions { force: true }).unwrap();
     assert_eq!(read(&out, "events.parquet").height(), 7);
     assert!(!out.join("comparison.parquet").exists());
@@ -194,7 +202,11 @@ fn a_file_in_the_way_and_a_place_that_cannot_be_written_are_told() {
     fs::write(&file, "").unwrap();
     let options = ExportOptions::default();
     let error = export_parquet(&recording, &file, None, &options).unwrap_err();
-    assert!(error.to_string().ends_with("a directory for the Parquet files was expected; give another name"));
+    assert!(
+        error
+            .to_string()
+            .ends_with("a directory for the Parquet files was expected; give another name")
+    );
     // Not even root may make a directory in /proc.
     let error = export_parquet(&recording, Path::new("/proc/export"), None, &options).unwrap_err();
     assert!(error.to_string().starts_with("cannot create /proc/export: "), "{error}");

@@ -23,7 +23,6 @@ use crate::chunk::Chunk;
 use crate::clock;
 use crate::layout::{Layout, Numbers};
 use crate::merge::{ChainMatcher, Merger};
-use crate::perf::sys;
 use crate::record_error::RecordError;
 use crate::snapshots::Shot;
 use crate::stacks::{Mix, StackTable};
@@ -32,9 +31,6 @@ use crate::stacks::{Mix, StackTable};
 const BATCH_EVENTS: usize = 131_072;
 /// Time after which a batch is written however few events it has.
 const BATCH_NS: u64 = 1_000_000_000;
-/// Before ordinary threads: on a machine full of short-lived processes a thread at 0 was seen to get
-/// 4 ms in every 600, and the queue to fill up.
-const NICE: i32 = -10;
 
 /// Work for the second thread.
 #[derive(Debug)]
@@ -139,7 +135,6 @@ impl Encoder {
 
     /// Works until the queue is closed or writing fails. Empty chunks go back through `spare`.
     pub(crate) fn run(mut self, jobs: &Receiver<Job>, spare: &Sender<Chunk>) -> Encoded {
-        sys::hurry_this_thread(NICE);
         let mut error = None;
         while let Ok(job) = jobs.recv() {
             if let Err(failed) = self.work(job, spare) {

@@ -11,13 +11,19 @@ use crate::binding::{Bindings, Bound};
 use crate::compare::{Chunk, OpenSample, Tally};
 use crate::learning::Learned;
 use crate::machine::{Machine, NoMachine};
-use crate::mirror::{Effect, Mirror};
+use crate::mirror::{self, Effect, Mirror};
 use crate::model::{FallbackCounts, Model, Request, Start};
 use crate::outcome::Outcome;
 use crate::rules::Rules;
 use crate::seeding::Seed;
 
 mod start;
+
+/// The events that the mirror or the model listen to.
+const KINDS: u64 = mirror::KINDS
+    | Kind::ZoneWatermarks.bit()
+    | Kind::KswapdWake.bit()
+    | Kind::KswapdSleep.bit();
 
 /// How a replay is to run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -105,9 +111,10 @@ pub fn replay(
         let batch = batch?;
         replay.names.clear();
         replay.names.extend((0..batch.names()).map(|n| batch.name(n as u16).to_owned()));
-        for event in batch.iter() {
+        for event in batch.iter_only(KINDS) {
             replay.event(&event)?;
         }
+        replay.outcome.events += batch.len() as u64;
     }
     replay.finish()
 }
@@ -116,7 +123,7 @@ pub fn replay(
 fn learn(recording: &Recording, machine: &Machine, seed: Seed) -> Result<Learned, ReplayError> {
     let mut mirror = Mirror::learning(machine, seed);
     for batch in recording.events()? {
-        for event in batch?.iter() {
+        for event in batch?.iter_only(mirror::KINDS) {
             mirror.step(&event);
         }
     }
@@ -233,7 +240,6 @@ impl<'a> Replay<'a> {
             self.begin_model();
         }
         self.last_event = time;
-        self.outcome.events += 1;
         self.mirror.step(event);
         self.listen(event);
         if self.inputs.len() >= 65_536 {

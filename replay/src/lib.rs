@@ -11,6 +11,7 @@ mod binding;
 mod compare;
 mod engine;
 pub mod learning;
+pub mod limits;
 pub mod machine;
 pub mod memory;
 pub mod mirror;

@@ -161,6 +161,12 @@ impl Memory {
         u64::from(self.pages.lists[self.list(zone, order, migrate)].len)
     }
 
+    /// The blocks of a list, head first.
+    #[must_use]
+    pub fn list_of(&self, zone: usize, order: u8, migrate: u8) -> Vec<u32> {
+        self.pages.iter(self.list(zone, order, migrate)).collect()
+    }
+
     /// The free block holding a page: its head and order.
     #[must_use]
     #[inline]

@@ -16,6 +16,16 @@ use crate::seeding::{Phase, Seed};
 
 mod isolation;
 
+/// The events that change the mirror.
+pub const KINDS: u64 = Kind::PageAlloc.bit()
+    | Kind::PageFree.bit()
+    | Kind::PageFreeBatched.bit()
+    | Kind::ZoneLocked.bit()
+    | Kind::PcpDrain.bit()
+    | Kind::ExtFrag.bit()
+    | Kind::IsolateFree.bit()
+    | Kind::FastIsolateFree.bit();
+
 /// Something that happened to a page without an event of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Effect {

@@ -447,7 +447,15 @@ impl EventBatch {
     /// The events in time order.
     #[must_use]
     pub fn iter(&self) -> Events<'_> {
-        Events { batch: self, row: 0, time: self.base }
+        self.iter_only(u64::MAX)
+    }
+
+    /// The events of some kinds only, in time order: the others are passed over undecoded. `kinds`
+    /// has the bit of each wanted [`Kind`]'s number.
+    #[must_use]
+    pub fn iter_only(&self, kinds: u64) -> Events<'_> {
+        let wanted = self.kinds.iter().map(|kind| kinds >> (*kind as u8).min(63) & 1 == 1).collect();
+        Events { batch: self, row: 0, time: self.base, wanted }
     }
 
     #[inline]
@@ -514,6 +522,8 @@ pub struct Events<'a> {
     batch: &'a EventBatch,
     row: usize,
     time: u64,
+    /// By the stream's own number of the kind.
+    wanted: Vec<bool>,
 }
 
 impl Iterator for Events<'_> {
@@ -521,13 +531,16 @@ impl Iterator for Events<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Event> {
-        if self.row >= self.batch.rows {
-            return None;
+        loop {
+            let row = self.row;
+            let delta = self.batch.deltas.get(row)?;
+            self.time = self.time.saturating_add(u64::from(*delta));
+            self.row += 1;
+            let kind = usize::from(self.batch.kind_keys[row]);
+            if self.wanted.get(kind).copied().unwrap_or(false) {
+                return Some(self.batch.event(row, self.time));
+            }
         }
-        let row = self.row;
-        self.time = self.time.saturating_add(u64::from(self.batch.deltas[row]));
-        self.row += 1;
-        Some(self.batch.event(row, self.time))
     }
 }
 

@@ -308,6 +308,12 @@ impl Kind {
         Self::ALL.get(self as usize).map_or("unknown", |(_, name)| name)
     }
 
+    /// The kind's bit in a set of kinds.
+    #[must_use]
+    pub const fn bit(self) -> u64 {
+        1 << self as u8
+    }
+
     /// The kind with that `system:event` name, [`Kind::Unknown`] if this version has none.
     #[must_use]
     pub fn from_name(name: &str) -> Self {

@@ -70,7 +70,15 @@ fn other_events(events: &mut EventBatchBuilder) {
     let mut object = event(
         Kind::CacheAlloc,
         5_000_000_000,
-        &[C::PfnOrAddress, C::Name, C::Stack, C::BytesRequested, C::BytesAllocated, C::Node, C::Flag],
+        &[
+            C::PfnOrAddress,
+            C::Name,
+            C::Stack,
+            C::BytesRequested,
+            C::BytesAllocated,
+            C::Node,
+            C::Flag,
+        ],
     );
     object.pfn_or_address = 0xffff_8881_0000_1000;
     object.name = events.name("dentry").unwrap();
@@ -95,7 +103,8 @@ fn other_events(events: &mut EventBatchBuilder) {
     begin.args[..2].copy_from_slice(&[1_049_000, 2_097_000]);
     begin.cpu = Cpu(0);
     events.push(&begin);
-    let mut reserve = event(Kind::LowmemReserve, 5_000_000_101, &[C::Node, C::Name, C::OtherName, C::Arg0]);
+    let mut reserve =
+        event(Kind::LowmemReserve, 5_000_000_101, &[C::Node, C::Name, C::OtherName, C::Arg0]);
     reserve.name = events.name("DMA32").unwrap();
     reserve.other_name = events.name("Normal").unwrap();
     events.push(&reserve);
@@ -103,7 +112,8 @@ fn other_events(events: &mut EventBatchBuilder) {
 
 fn manifest() -> Manifest {
     let tracepoints = ["kmem:mm_page_alloc", "compaction:mm_compaction_begin"];
-    let tracepoints = tracepoints.map(|name| TracepointRecord { name: name.into(), ..Default::default() });
+    let tracepoints =
+        tracepoints.map(|name| TracepointRecord { name: name.into(), ..Default::default() });
     Manifest {
         format_version: format::VERSION,
         tool: "kmemlab 0.0.0".into(),

@@ -14,7 +14,7 @@ use crate::command::Running;
 use crate::encode::Job;
 use crate::feed::Feeder;
 use crate::merge::SLACK;
-use crate::perf::sys;
+use crate::perf::sys::{self, Hurry};
 use crate::progress::{Control, Progress};
 use crate::record_error::RecordError;
 use crate::root::Root;
@@ -66,10 +66,11 @@ impl<B: Backend> Run<'_, B> {
     /// Turns the events on, drains until the recording is over, turns them off.
     pub(super) fn until_done(mut self, root: &Root, snapshots: &SnapshotThread) -> Ended {
         let mut ended = Ended { cpu_before_ns: sys::process_cpu_ns(), ..Ended::default() };
-        sys::hurry_this_thread(NICE);
+        let hurry = Hurry::to(NICE);
         let mut command = None;
-        let done = self.capture(root, snapshots, &mut ended, &mut command);
+        let done = self.capture(root, snapshots, &mut ended, &mut command, &hurry);
         let stopped = self.stop(&mut ended);
+        drop(hurry);
         self.feeder.finish();
         ended.command_exit_status = command.and_then(Running::end);
         ended.error = done.and(stopped).err();
@@ -82,6 +83,7 @@ impl<B: Backend> Run<'_, B> {
         snapshots: &SnapshotThread,
         ended: &mut Ended,
         command: &mut Option<Running>,
+        hurry: &Hurry,
     ) -> Result<(), RecordError> {
         let recorder = tasks::own_threads(root);
         self.backend.start()?;
@@ -102,7 +104,9 @@ impl<B: Backend> Run<'_, B> {
             match phase {
                 Phase::Opening if is_done => {
                     if let Some(program) = &self.program {
-                        *command = Some(Running::start(program, &self.options.command)?);
+                        // Else the command would run before everything else too.
+                        let start = || Running::start(program, &self.options.command);
+                        *command = Some(hurry.pause(start)?);
                         self.tell_task(command);
                     }
                     phase = Phase::Running { since: Instant::now() };
