@@ -74,9 +74,11 @@ pub struct Exported {
 }
 
 /// Writes a recording as Parquet files into a directory, which is created if need be: the events,
-/// each table that has rows, and the comparison if there is one. Memory does not grow with the
-/// recording. The files are written as `NAME.parquet.partial` and get their names when all are
-/// complete: on an error the directory is as it was.
+/// each table that has rows, and the comparison if there is one.
+///
+/// The recording is read batch by batch; of what was written only Parquet's list of row groups
+/// stays in memory. The files are written as `NAME.parquet.partial` and get their names when all
+/// are complete: on an error none of them stays.
 pub fn export_parquet(
     recording: &Recording,
     out: &Path,

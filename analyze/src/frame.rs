@@ -289,3 +289,48 @@ impl Frame {
         DataFrame::new(rows, columns)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(frame: &DataFrame, column: &str) -> Vec<Option<String>> {
+        let array = frame.column(column).unwrap().str().unwrap();
+        array.iter().map(|text| text.map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn words_stay_valid_over_row_groups_and_texts_are_forgotten() {
+        let mut frame = Frame::new(&[("word", ColumnType::Word), ("text", ColumnType::Text)]);
+        let (first, second) = (frame.word(0, "first"), frame.word(0, "second"));
+        frame.put_word(0, second);
+        frame.put_text(1, "a");
+        frame.end_row();
+        let group = frame.finish().unwrap();
+        assert_eq!(texts(&group, "word"), [Some("second".to_owned())]);
+        assert_eq!(texts(&group, "text"), [Some("a".to_owned())]);
+        frame.end_row();
+        frame.put_word(0, first);
+        frame.put_text(1, "b");
+        frame.end_row();
+        let group = frame.finish().unwrap();
+        assert_eq!(texts(&group, "word"), [None, Some("first".to_owned())]);
+        assert_eq!(texts(&group, "text"), [None, Some("b".to_owned())]);
+        assert_eq!(frame.word(1, "c"), 0);
+    }
+
+    #[test]
+    fn rows_without_a_value_are_null_wherever_they_are() {
+        let mut frame = Frame::new(&[("number", ColumnType::U64), ("other", ColumnType::I32)]);
+        frame.end_row();
+        frame.put_u64(0, 7);
+        frame.end_row();
+        frame.end_row();
+        let group = frame.finish().unwrap();
+        let numbers: Vec<Option<u64>> =
+            group.column("number").unwrap().u64().unwrap().iter().collect();
+        assert_eq!(numbers, [None, Some(7), None]);
+        assert_eq!(group.column("other").unwrap().null_count(), 3);
+        assert_eq!(frame.rows(), 0);
+    }
+}

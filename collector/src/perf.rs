@@ -1,12 +1,15 @@
 //! Events through `perf_event_open`: on every processor one group of events and one ring.
 //!
 //! All events of a processor are in one perf group, so that turning the group on or off turns all
-//! of them on or off at once, with interrupts off on that processor. Beside every event that fills
-//! the ring stands one that only counts, and so for every tracepoint and processor
-//! *recorded + lost = counted*, exactly.
+//! of them on or off at once, with interrupts off on that processor.
+//!
+//! Each event counts a hit before it looks for room in the ring, whatever becomes of it there, and so
+//! for every tracepoint and processor *recorded + lost = counted*, exactly. (A second event that only
+//! counts is less exact: the interrupt that turns a group off may land between the two.) Where the sum
+//! does not hold, the kernel dropped events in silence, and the recording says so.
 //!
 //! A tracepoint that fires while perf already handles another of the same context (task, softirq,
-//! interrupt) reaches neither of the two: the kernel drops it before and counts it nowhere.
+//! interrupt) is dropped by the kernel before any of this and counted nowhere.
 
 mod group;
 mod record;

@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(seen.scan(&scratch.0).len(), 2);
         scratch.write("proc/7/task/7/comm", "true\n");
         let task = Task { thread: 7, process: 7, command: "true".into() };
-        assert_eq!(seen.scan(&scratch.0), [task.clone()]);
+        assert_eq!(seen.scan(&scratch.0), std::slice::from_ref(&task));
         assert_eq!(Task::started(7, "/bin/true"), task);
     }
 }

@@ -1,9 +1,11 @@
 //! Recordings of the kernel that the tests run on. They need root and tracefs, and say so otherwise.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -55,6 +57,21 @@ fn options(output: &Path, script: &str) -> RecordOptions {
     options
 }
 
+fn own_nice() -> String {
+    String::from_utf8(Command::new("nice").output().unwrap().stdout).unwrap().trim().to_owned()
+}
+
+/// Threads of that name in the recording's table.
+fn threads_named(recording: &Recording, name: &str) -> BTreeSet<u32> {
+    let mut threads = BTreeSet::new();
+    for batch in recording.table(&format::TASKS).unwrap() {
+        let batch = batch.unwrap();
+        let rows = (0..batch.rows()).filter(|row| batch.text(*row, 2) == name);
+        threads.extend(rows.map(|row| u32::try_from(batch.number(row, 0)).unwrap()));
+    }
+    threads
+}
+
 /// Every tracepoint's numbers fit together: what is neither recorded nor lost is told in a note.
 fn check_counts(recording: &Recording, summary: &Summary) {
     let mut sums = (0, 0, 0);
@@ -83,10 +100,12 @@ fn a_command_is_recorded_whole() {
     let folder = Folder::new("command");
     let output = folder.recording();
     let kptr_restrict = fs::read_to_string(KPTR_RESTRICT).unwrap();
-    let script = format!("{FORKS}; sleep 1; {FORKS}; exit 3");
+    let nice = folder.0.join("nice");
+    let script = format!("{FORKS}; nice >{}; sleep 1; {FORKS}; exit 3", nice.display());
     let summary = record(&options(&output, &script), &Control::new()).unwrap();
     assert_eq!(fs::read_to_string(KPTR_RESTRICT).unwrap(), kptr_restrict);
     assert_eq!((summary.reason.as_str(), summary.command_exit_status), ("command", Some(3)));
+    assert_eq!(fs::read_to_string(&nice).unwrap().trim(), own_nice(), "the recorder runs first");
     assert_eq!(summary.lost, 0);
     let recording = Recording::open(&output, false).unwrap();
     check_counts(&recording, &summary);
@@ -125,6 +144,8 @@ fn a_command_is_recorded_whole() {
         assert!(kinds.contains(&kind), "no {}", kind.name());
     }
     assert!(of_recorder > 0 && of_recorder < rows);
+    let shells = threads_named(&recording, "sh");
+    assert!(shells.intersection(&of_others).next().is_some(), "no event of the command itself");
     assert!(of_others.len() > 20, "one thread for each fork: {of_others:?}");
 }
 

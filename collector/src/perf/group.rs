@@ -34,10 +34,8 @@ pub(super) struct Setup<'a> {
 /// A tracepoint on this processor.
 struct Member {
     id: u16,
-    /// Fills the ring.
+    /// Fills the ring, and counts what it was asked to put there.
     sampling: Rc<Counter>,
-    /// Only counts.
-    twin: Rc<Counter>,
     /// Fills the ring with call chains, now and then.
     chains: Option<Rc<Counter>>,
 }
@@ -84,13 +82,12 @@ impl CpuGroup {
     fn open_with(cpu: Cpu, setup: &Setup<'_>, has_lost: bool) -> Result<Self, RecordError> {
         let fail = |event: &str| {
             let event = event.to_owned();
-            let hint = move |source: io::Error| RecordError::Open {
+            move |source: io::Error| RecordError::Open {
                 hint: hint(&source, setup.open_files),
                 event,
                 cpu: cpu.0,
                 source,
-            };
-            hint
+            }
         };
         let target = (Proc::ALL, perf_event_open::config::Cpu(u32::from(cpu.0)));
         let leader =
@@ -104,13 +101,10 @@ impl CpuGroup {
             let id = u64::from(wanted.id);
             let mut add = |opts: sibling::Opts| -> io::Result<Rc<Counter>> {
                 let counter = group.add(Tracepoint { id }, &opts)?;
-                if opts.sample_on != SampleOn::Count(0) {
-                    sys::redirect(counter.file(), group.leader().file())?;
-                }
+                sys::redirect(counter.file(), group.leader().file())?;
                 Ok(counter)
             };
             let chains = wanted.is_allocation.then_some(setup.stacks);
-            let twin = add(twin_opts()).map_err(fail(&wanted.name))?;
             let is_whole = chains == Some(Stacks::All);
             let opts = sampling_opts(1, setup.stacks, is_whole, has_lost);
             let sampling = add(opts).map_err(fail(&wanted.name))?;
@@ -122,7 +116,7 @@ impl CpuGroup {
                 }
                 _ => None,
             };
-            members.push(Member { id: wanted.id, sampling, twin, chains });
+            members.push(Member { id: wanted.id, sampling, chains });
         }
         let stacks = setup.stacks;
         let none = Nanos(0);
@@ -190,7 +184,6 @@ impl CpuGroup {
         let mut lost = 0;
         for member in &self.members {
             let sampled = member.sampling.stat()?;
-            let counted = member.twin.stat()?.count;
             lost += sampled.lost_records.unwrap_or(0);
             if let Some(chains) = &member.chains {
                 lost += chains.stat()?.lost_records.unwrap_or(0);
@@ -198,7 +191,7 @@ impl CpuGroup {
             counts.push(Count {
                 cpu: self.cpu,
                 id: member.id,
-                counted: Some(counted),
+                counted: Some(sampled.count),
                 lost: sampled.lost_records.filter(|_| self.has_lost),
             });
         }
@@ -212,22 +205,17 @@ impl CpuGroup {
 }
 
 fn leader_opts(setup: &Setup<'_>) -> Opts {
-    let mut opts = Opts::default();
-    opts.timer = Some(Clock::Monotonic);
+    let mut opts = Opts { timer: Some(Clock::Monotonic), ..Opts::default() };
     // An eighth of the ring leaves seven eighths of time to come and empty it.
     opts.wake_up.on = WakeUpOn::Bytes(u32::try_from(setup.ring_bytes / 8).unwrap_or(u32::MAX));
     opts
 }
 
-fn twin_opts() -> sibling::Opts {
-    // Not disabled: a sibling waits for its leader, and goes on and off with it.
-    sibling::Opts { enable: true, ..sibling::Opts::default() }
-}
-
 /// All records of a ring have one layout, so that each can be taken apart without asking whose it
 /// is: with stacks on, events without a call chain carry an empty one (8 bytes).
 fn sampling_opts(period: u64, stacks: Stacks, has_chain: bool, has_lost: bool) -> sibling::Opts {
-    let mut opts = twin_opts();
+    // Not disabled: a sibling waits for its leader, and goes on and off with it.
+    let mut opts = sibling::Opts { enable: true, ..sibling::Opts::default() };
     opts.sample_on = SampleOn::Count(period);
     opts.sample_format.raw = true;
     opts.sample_format.call_chain = (stacks != Stacks::None).then_some(CallChain {
@@ -248,7 +236,7 @@ fn hint(error: &io::Error, open_files: u64) -> String {
             "run as root or with CAP_PERFMON, and see kernel.perf_event_paranoid and lockdown".into()
         }
         Some(libc::EMFILE | libc::ENFILE) => format!(
-            "two open files for each event and processor are needed and the limit is {open_files}: \
+            "an open file for each event and processor is needed and the limit is {open_files}: \
              raise it (ulimit -n) or record fewer groups (--events)"
         ),
         Some(libc::ENOENT) => "the tracepoint went away: its module was unloaded; try again".into(),

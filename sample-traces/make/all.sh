@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Records every sample trace anew; run it as root with kmemlab in PATH or in KMEMLAB.
+set -euo pipefail
+here=$(dirname "$0")
+for recipe in fork-open slab-churn pressure; do
+    bash "$here/$recipe.sh"
+done
