@@ -42,13 +42,13 @@ pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<Answer> {
     if args.read.json {
         let files: Vec<_> = files
             .iter()
-            .map(|file| json!({ "file": file.file, "rows": file.rows, "size_bytes": file.bytes }))
+            .map(|file| json!({ "file": file.file, "rows": file.rows, "missing_rows": file.missing_rows, "size_bytes": file.bytes }))
             .collect();
         crate::json::print(&json!({ "files": files }))?;
     } else {
         let mut table = Table::new(["file", "rows", "size"], 1);
         for file in &files {
-            table.row(vec![file.file.display().to_string(), count(file.rows), bytes(file.bytes)]);
+            table.row(vec![file.file.clone(), count(file.rows), bytes(file.bytes)]);
         }
         crate::exit::print(&table.render())?;
     }
