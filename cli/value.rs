@@ -47,7 +47,8 @@ pub(crate) fn group(text: &str) -> Result<Group, String> {
 
 /// `none`, `sampled`, `sampled:N` or `all`.
 pub(crate) fn stacks(text: &str) -> Result<Stacks, String> {
-    let wrong = || format!("{text} is no choice of stacks; write none, sampled, sampled:100 or all");
+    let wrong =
+        || format!("{text} is no choice of stacks; write none, sampled, sampled:100 or all");
     match text.split_once(':') {
         None if text == "none" => Ok(Stacks::None),
         None if text == "all" => Ok(Stacks::All),
@@ -70,7 +71,9 @@ mod tests {
         assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        assert!(duration("").is_err() && duration("-1s").is_err() && duration("5 parsecs").is_err());
+        assert!(
+            duration("").is_err() && duration("-1s").is_err() && duration("5 parsecs").is_err()
+        );
         assert_eq!(size("8M"), Ok(8 << 20));
         assert_eq!(size("64KiB"), Ok(64 << 10));
         assert_eq!(size("4096"), Ok(4096));

@@ -39,7 +39,11 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<Answer> {
 }
 
 fn required_fields(row: &tracepoint::Tracepoint) -> Vec<&'static str> {
-    row.fields.iter().filter(|field| field.need == Need::Required).map(|field| field.field).collect()
+    row.fields
+        .iter()
+        .filter(|field| field.need == Need::Required)
+        .map(|field| field.field)
+        .collect()
 }
 
 fn can_record(checks: &[Check]) -> bool {

@@ -27,7 +27,8 @@ pub(crate) fn run(args: RecordArgs) -> anyhow::Result<Answer> {
     options.stacks = args.stacks;
     options.ring_bytes = args.ring;
     options.snapshot_every = args.snapshot_every;
-    options.command_line = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    options.command_line =
+        std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let result = kmemlab_collector::record(&options, &control);
     if is_terminal {
         let _ = write!(std::io::stderr(), "\r\x1b[K");

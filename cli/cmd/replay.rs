@@ -33,7 +33,11 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<Answer> {
 fn rules_of(release: &str) -> anyhow::Result<Rules> {
     let known: Vec<String> = rules::ALL.iter().map(Rules::name).collect();
     let is_release = release.starts_with(|c: char| c.is_ascii_digit()) && release.contains('.');
-    anyhow::ensure!(is_release, "{release} is no release; rules are known for {}", known.join(", "));
+    anyhow::ensure!(
+        is_release,
+        "{release} is no release; rules are known for {}",
+        known.join(", ")
+    );
     Ok(Rules::of(release))
 }
 

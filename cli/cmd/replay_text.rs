@@ -62,8 +62,7 @@ fn table(title: &str, sample: &Comparison) -> String {
 }
 
 fn rows(table: &mut Table, zone: &ZoneComparison, orders: usize) {
-    let sources =
-        [("kernel", &zone.kernel), ("mirror", &zone.mirror), ("model", &zone.model)];
+    let sources = [("kernel", &zone.kernel), ("mirror", &zone.mirror), ("model", &zone.model)];
     for (index, (source, free)) in sources.into_iter().enumerate() {
         let mut cells = if index == 0 {
             vec![zone.node.to_string(), zone.zone.clone()]

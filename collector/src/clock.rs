@@ -6,10 +6,7 @@ use kmemlab_trace::unit::Nanos;
 #[must_use]
 #[allow(unsafe_code)]
 pub fn now() -> Nanos {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a whole timespec that outlives the call. With a valid clock and a
     // valid pointer the call cannot fail, so that `time` always holds the answer.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };

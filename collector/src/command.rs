@@ -46,9 +46,10 @@ pub(crate) struct Running {
 impl Running {
     /// Starts the command with the recorder's own input and output.
     pub(crate) fn start(program: &Path, command: &[OsString]) -> Result<Self, RecordError> {
-        let child = Command::new(program).args(command.iter().skip(1)).spawn().map_err(|source| {
-            RecordError::Spawn { command: program.display().to_string(), source }
-        })?;
+        let child =
+            Command::new(program).args(command.iter().skip(1)).spawn().map_err(|source| {
+                RecordError::Spawn { command: program.display().to_string(), source }
+            })?;
         Ok(Self { child, status: None })
     }
 

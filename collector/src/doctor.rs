@@ -41,12 +41,7 @@ impl Check {
         mend: Option<String>,
     ) -> Self {
         let mend = mend.filter(|_| state != State::Ok);
-        Self {
-            name: name.into(),
-            state,
-            found: found.into(),
-            mend,
-        }
+        Self { name: name.into(), state, found: found.into(), mend }
     }
 }
 
@@ -76,12 +71,7 @@ pub fn check(root: &Root, wanted: &[(&str, &str, &[&str])]) -> Vec<Check> {
             checks.push(kprobes(&tracefs));
         }
         Err(Error::Denied { .. }) => {
-            checks.push(Check::new(
-                "tracefs",
-                State::Fail,
-                NOT_PERMITTED,
-                rights.grant(),
-            ));
+            checks.push(Check::new("tracefs", State::Fail, NOT_PERMITTED, rights.grant()));
         }
         Err(error) => {
             let mend = Some(MOUNT_TRACEFS.to_owned());
@@ -101,11 +91,7 @@ fn tracepoint(
     fields: &[&str],
 ) -> Check {
     let name = format!("{system}:{event}");
-    let lacking = if NEEDED.contains(&(system, event)) {
-        State::Fail
-    } else {
-        State::Warn
-    };
+    let lacking = if NEEDED.contains(&(system, event)) { State::Fail } else { State::Warn };
     let format = match tracefs.format(system, event) {
         Ok(Some(format)) => format,
         Ok(None) => return Check::new(name, lacking, "this kernel has none", None),
@@ -114,18 +100,10 @@ fn tracepoint(
         }
         Err(error) => return Check::new(name, lacking, error.to_string(), None),
     };
-    let missing: Vec<&str> = fields
-        .iter()
-        .copied()
-        .filter(|field| format.field(field).is_none())
-        .collect();
+    let missing: Vec<&str> =
+        fields.iter().copied().filter(|field| format.field(field).is_none()).collect();
     if missing.is_empty() {
-        Check::new(
-            name,
-            State::Ok,
-            format!("{} fields", format.fields.len()),
-            None,
-        )
+        Check::new(name, State::Ok, format!("{} fields", format.fields.len()), None)
     } else {
         let found = format!("this kernel's event has no field {}", missing.join(", "));
         Check::new(name, lacking, found, None)

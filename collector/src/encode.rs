@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::Arc;
 
 use kmemlab_trace::batch::EventBatchBuilder;
 use kmemlab_trace::event::{Column, Event, Kind};
@@ -206,8 +206,7 @@ impl Encoder {
             return Ok(());
         }
         let mut numbering = Numbering { known: &mut self.known, builder: &mut self.builder };
-        let decoded =
-            self.layout.decode(record.bytes, record.time, record.cpu, &mut numbering);
+        let decoded = self.layout.decode(record.bytes, record.time, record.cpu, &mut numbering);
         let Some(mut event) = decoded else {
             self.undecoded += 1;
             return Ok(());

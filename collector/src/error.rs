@@ -84,14 +84,8 @@ impl Error {
     /// The error of a failed open or read of a path below the root.
     pub(crate) fn from_io(rel: &str, path: PathBuf, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::NotFound => Self::Missing {
-                path,
-                mend: mend_missing(rel),
-            },
-            io::ErrorKind::PermissionDenied => Self::Denied {
-                path,
-                mend: mend_denied(rel),
-            },
+            io::ErrorKind::NotFound => Self::Missing { path, mend: mend_missing(rel) },
+            io::ErrorKind::PermissionDenied => Self::Denied { path, mend: mend_denied(rel) },
             _ => Self::Read { path, source },
         }
     }
@@ -157,11 +151,7 @@ mod tests {
                 PathBuf::from("/proc/slabinfo"),
                 io::Error::from_raw_os_error(number),
             );
-            assert!(
-                denied
-                    .to_string()
-                    .ends_with("run as root, or with CAP_DAC_READ_SEARCH")
-            );
+            assert!(denied.to_string().ends_with("run as root, or with CAP_DAC_READ_SEARCH"));
         }
     }
 }

@@ -44,18 +44,9 @@ const VM_SETTINGS: &[&str] = &[
 /// Other settings: name and file.
 const OTHER_SETTINGS: &[(&str, &str)] = &[
     ("kernel.kptr_restrict", "proc/sys/kernel/kptr_restrict"),
-    (
-        "kernel.perf_event_paranoid",
-        "proc/sys/kernel/perf_event_paranoid",
-    ),
-    (
-        "transparent_hugepage.enabled",
-        "sys/kernel/mm/transparent_hugepage/enabled",
-    ),
-    (
-        "transparent_hugepage.defrag",
-        "sys/kernel/mm/transparent_hugepage/defrag",
-    ),
+    ("kernel.perf_event_paranoid", "proc/sys/kernel/perf_event_paranoid"),
+    ("transparent_hugepage.enabled", "sys/kernel/mm/transparent_hugepage/enabled"),
+    ("transparent_hugepage.defrag", "sys/kernel/mm/transparent_hugepage/defrag"),
     ("lockdown", LOCKDOWN),
 ];
 
@@ -145,9 +136,7 @@ impl Host {
         let buddies = parsed(root, buddyinfo::PATH, buddyinfo::parse)?;
         let orders = buddies.first().map_or(0, |row| row.free_blocks.len());
         let blocks = told(root, pagetypeinfo::PATH, pagetypeinfo::parse_whole)?;
-        let ram = told(root, iomem::PATH, |text| {
-            iomem::parse(text, page_size_bytes)
-        })?;
+        let ram = told(root, iomem::PATH, |text| iomem::parse(text, page_size_bytes))?;
         let mut nodes: Vec<NodeId> = match told(root, ONLINE_NODES, parse_list)? {
             Some(nodes) => nodes.into_iter().map(NodeId).collect(),
             // Without NUMA there is no such folder.
@@ -180,10 +169,7 @@ impl Host {
     /// A setting by its name.
     #[must_use]
     pub fn setting(&self, name: &str) -> Option<&str> {
-        self.settings
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// The pages worth reading from the page map: the zones' spans without the holes, where the
@@ -195,14 +181,9 @@ impl Host {
             return spans.collect();
         }
         let within = |span: Range<Pfn>| {
-            self.ram
-                .iter()
-                .map(move |ram| ram.start.max(span.start)..ram.end.min(span.end))
+            self.ram.iter().map(move |ram| ram.start.max(span.start)..ram.end.min(span.end))
         };
-        spans
-            .flat_map(within)
-            .filter(|range| range.start < range.end)
-            .collect()
+        spans.flat_map(within).filter(|range| range.start < range.end).collect()
     }
 }
 
@@ -232,17 +213,12 @@ pub fn parse_list(text: &str) -> Result<Vec<u16>, ParseError> {
 
 /// The word in brackets of `always [madvise] never`; the whole text where nothing is in brackets.
 pub(crate) fn chosen(text: &str) -> &str {
-    let bracketed = text
-        .split_once('[')
-        .and_then(|(_, rest)| rest.split_once(']'));
+    let bracketed = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
     bracketed.map_or_else(|| text.trim(), |(word, _)| word)
 }
 
 fn cpus(root: &Root, rel: &str) -> Result<Vec<Cpu>, Error> {
-    Ok(parsed(root, rel, parse_list)?
-        .into_iter()
-        .map(Cpu)
-        .collect())
+    Ok(parsed(root, rel, parse_list)?.into_iter().map(Cpu).collect())
 }
 
 /// The page size out of the auxiliary vector: pairs of words, ended by a pair of zeros.
@@ -262,19 +238,9 @@ fn page_size(auxv: &[u8]) -> Result<u64, ParseError> {
 /// The zones of zoneinfo's rows, in the file's order.
 fn zones(rows: &[ZoneRow]) -> Vec<Zone> {
     let mut zones: Vec<Zone> = Vec::new();
-    for row in rows
-        .iter()
-        .filter(|row| !row.zone.is_empty() && row.cpu.is_none())
-    {
-        if zones
-            .last()
-            .is_none_or(|zone| zone.node != row.node || zone.name != row.zone)
-        {
-            zones.push(Zone {
-                node: row.node,
-                name: row.zone.clone(),
-                ..Zone::default()
-            });
+    for row in rows.iter().filter(|row| !row.zone.is_empty() && row.cpu.is_none()) {
+        if zones.last().is_none_or(|zone| zone.node != row.node || zone.name != row.zone) {
+            zones.push(Zone { node: row.node, name: row.zone.clone(), ..Zone::default() });
         }
         let Some(zone) = zones.last_mut() else {
             continue;
@@ -295,12 +261,10 @@ fn zones(rows: &[ZoneRow]) -> Vec<Zone> {
 fn settings(root: &Root) -> Result<Vec<(String, String)>, Error> {
     let mut settings = Vec::new();
     for name in root.names("proc/sys/vm") {
-        let is_wanted = VM_SETTINGS
-            .iter()
-            .any(|wanted| match wanted.strip_suffix('*') {
-                Some(start) => name.starts_with(start),
-                None => name == *wanted,
-            });
+        let is_wanted = VM_SETTINGS.iter().any(|wanted| match wanted.strip_suffix('*') {
+            Some(start) => name.starts_with(start),
+            None => name == *wanted,
+        });
         if is_wanted && let Some(value) = root.read_if_told(&format!("proc/sys/vm/{name}"))? {
             settings.push((format!("vm.{name}"), trimmed(value)));
         }
@@ -328,9 +292,7 @@ fn told<T>(
     rel: &str,
     parse: impl FnOnce(&str) -> Result<T, ParseError>,
 ) -> Result<Option<T>, Error> {
-    root.read_if_told(rel)?
-        .map(|text| parse(&text).map_err(at(root, rel)))
-        .transpose()
+    root.read_if_told(rel)?.map(|text| parse(&text).map_err(at(root, rel))).transpose()
 }
 
 fn at(root: &Root, rel: &str) -> impl FnOnce(ParseError) -> Error {

@@ -56,9 +56,13 @@ enum Meaning {
     Pfn,
     /// Where a text stands: low half the offset, high half the length. Relative ones count from the
     /// end of the field.
-    Text { is_relative: bool },
+    Text {
+        is_relative: bool,
+    },
     /// A text in the record itself.
-    Letters { length: u16 },
+    Letters {
+        length: u16,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -137,7 +141,8 @@ impl Layout {
                 _ => {}
             }
         }
-        let id = u16::try_from(format.id).map_err(|_| wrong("common_type", " that holds its ID"))?;
+        let id =
+            u16::try_from(format.id).map_err(|_| wrong("common_type", " that holds its ID"))?;
         if self.plans.len() <= usize::from(id) {
             self.plans.resize(usize::from(id) + 1, None);
         }

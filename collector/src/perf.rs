@@ -124,7 +124,9 @@ impl Backend for PerfBackend {
 
     fn start(&mut self) -> Result<(), RecordError> {
         for group in &self.groups {
-            group.enable().map_err(|source| RecordError::Ring { action: "turn events on", source })?;
+            group
+                .enable()
+                .map_err(|source| RecordError::Ring { action: "turn events on", source })?;
         }
         Ok(())
     }
@@ -141,7 +143,9 @@ impl Backend for PerfBackend {
 
     fn stop(&mut self) -> Result<(), RecordError> {
         for group in &mut self.groups {
-            group.disable().map_err(|source| RecordError::Ring { action: "turn events off", source })?;
+            group
+                .disable()
+                .map_err(|source| RecordError::Ring { action: "turn events off", source })?;
         }
         Ok(())
     }

@@ -101,7 +101,9 @@ pub enum RecordError {
         source: Box<RecordError>,
     },
     /// A thread of the recorder is gone.
-    #[error("the recorder's {thread} thread stopped: {why}; this is a bug of kmemlab, please report it")]
+    #[error(
+        "the recorder's {thread} thread stopped: {why}; this is a bug of kmemlab, please report it"
+    )]
     Thread {
         /// Which.
         thread: &'static str,

@@ -118,8 +118,7 @@ impl Root {
 
     fn read_open(&self, rel: &str, mut file: File) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::with_capacity(READ_BYTES);
-        file.read_to_end(&mut bytes)
-            .map_err(|source| self.error(rel, source))?;
+        file.read_to_end(&mut bytes).map_err(|source| self.error(rel, source))?;
         Ok(bytes)
     }
 }
@@ -177,10 +176,7 @@ mod tests {
     fn a_path_stays_below_the_root() {
         let root = Root::new("/tree");
         assert_eq!(root.join("/proc/vmstat"), Path::new("/tree/proc/vmstat"));
-        assert_eq!(
-            Root::default().join("proc/vmstat"),
-            Path::new("/proc/vmstat")
-        );
+        assert_eq!(Root::default().join("proc/vmstat"), Path::new("/proc/vmstat"));
     }
 
     #[test]
@@ -200,10 +196,7 @@ mod tests {
         scratch.write("proc/vmstat", "");
         assert!(scratch.0.read("proc/none").unwrap_err().is_missing());
         assert_eq!(scratch.0.read_if_told("proc/none").unwrap(), None);
-        assert!(matches!(
-            scratch.0.read("proc").unwrap_err(),
-            Error::Read { .. }
-        ));
+        assert!(matches!(scratch.0.read("proc").unwrap_err(), Error::Read { .. }));
         assert!(scratch.0.names("none").is_empty());
     }
 }

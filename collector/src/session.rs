@@ -370,7 +370,9 @@ fn encode_notes(encoded: &Encoded) -> Vec<String> {
     }
     if encoded.stacks_refused > 0 {
         let refused = encoded.stacks_refused;
-        notes.push(format!("{refused} events have no call chain: there are too many different ones"));
+        notes.push(format!(
+            "{refused} events have no call chain: there are too many different ones"
+        ));
     }
     let (found, lost) = encoded.chains;
     if lost > 0 {

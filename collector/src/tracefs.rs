@@ -34,9 +34,7 @@ impl Tracefs {
                 Err(_) => {}
             }
         }
-        Err(Error::NoTracefs {
-            path: root.join(PLACES[0]),
-        })
+        Err(Error::NoTracefs { path: root.join(PLACES[0]) })
     }
 
     /// The tracefs, or an instance of it, in this very folder.
@@ -78,9 +76,7 @@ impl Tracefs {
             return Ok(None);
         };
         let path = self.base.join(&format_path(system, name));
-        Format::parse(&text)
-            .map(Some)
-            .map_err(|source| Error::Parse { path, source })
+        Format::parse(&text).map(Some).map_err(|source| Error::Parse { path, source })
     }
 }
 
@@ -153,10 +149,7 @@ impl Format {
                 return Err(line.wrong("`name:`, `ID:`, `format:`, a field or `print fmt:`"));
             }
         }
-        let absent = |expected| ParseError::Absent {
-            file: FILE,
-            expected,
-        };
+        let absent = |expected| ParseError::Absent { file: FILE, expected };
         if fields.is_empty() {
             return Err(absent(FIELD));
         }
@@ -259,24 +252,15 @@ print fmt: \"pid=%d\", REC->common_pid
         assert_eq!(format.print_fmt, "\"pid=%d\", REC->common_pid");
         let field = |name| format.field(name).unwrap();
         let ptr = field("ptr");
-        assert_eq!(
-            (ptr.type_text.as_str(), ptr.offset, ptr.size),
-            ("const void *", 8, 8)
-        );
+        assert_eq!((ptr.type_text.as_str(), ptr.offset, ptr.size), ("const void *", 8, 8));
         assert!(field("common_pid").is_signed && !ptr.is_signed && !ptr.is_array);
         let comm = field("comm");
-        assert_eq!(
-            (comm.type_text.as_str(), comm.size, comm.is_array),
-            ("char", 16, true)
-        );
+        assert_eq!((comm.type_text.as_str(), comm.size, comm.is_array), ("char", 16, true));
         let name = field("name");
         assert_eq!(name.type_text, "__data_loc char[]");
         assert!(name.is_data_loc && !name.is_rel_loc && !name.is_array);
         assert!(field("addrs").is_rel_loc && !field("addrs").is_data_loc);
-        assert_eq!(
-            (field("raw").type_text.as_str(), field("raw").is_array),
-            ("u8", true)
-        );
+        assert_eq!((field("raw").type_text.as_str(), field("raw").is_array), ("u8", true));
         assert_eq!(format.field("none"), None);
     }
 
@@ -308,35 +292,16 @@ print fmt: \"pid=%d\", REC->common_pid
         // The folder is there on every kernel; mounted it has `events`.
         scratch.write("sys/kernel/tracing/README", "");
         let error = Tracefs::find(&scratch.0).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .ends_with("mount -t tracefs nodev /sys/kernel/tracing")
-        );
-        scratch.write(
-            "sys/kernel/debug/tracing/events/oom/mark_victim/format",
-            TEXT,
-        );
+        assert!(error.to_string().ends_with("mount -t tracefs nodev /sys/kernel/tracing"));
+        scratch.write("sys/kernel/debug/tracing/events/oom/mark_victim/format", TEXT);
         let tracefs = Tracefs::find(&scratch.0).unwrap();
         assert!(tracefs.path().ends_with("sys/kernel/debug/tracing"));
-        assert_eq!(
-            tracefs
-                .format_text("oom", "mark_victim")
-                .unwrap()
-                .as_deref(),
-            Some(TEXT)
-        );
-        assert_eq!(
-            tracefs.format("oom", "mark_victim").unwrap().unwrap().id,
-            612
-        );
+        assert_eq!(tracefs.format_text("oom", "mark_victim").unwrap().as_deref(), Some(TEXT));
+        assert_eq!(tracefs.format("oom", "mark_victim").unwrap().unwrap().id, 612);
         assert_eq!(tracefs.format("oom", "none").unwrap(), None);
         scratch.write("sys/kernel/tracing/events/oom/mark_victim/format", "x\n");
         let tracefs = Tracefs::find(&scratch.0).unwrap();
         let error = tracefs.format("oom", "mark_victim").unwrap_err();
-        assert!(
-            error.to_string().contains("sys/kernel/tracing/events/oom"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("sys/kernel/tracing/events/oom"), "{error}");
     }
 }

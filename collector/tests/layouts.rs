@@ -12,32 +12,18 @@ use kmemlab_trace::unit::Cpu;
 type Count = fn(&str) -> Result<usize, ParseError>;
 
 const READERS: [(&str, Count); 6] = [
-    (buddyinfo::PATH, |text| {
-        buddyinfo::parse(text).map(|rows| rows.len())
-    }),
-    (pagetypeinfo::PATH, |text| {
-        pagetypeinfo::parse(text).map(|rows| rows.len())
-    }),
-    (slabinfo::PATH, |text| {
-        slabinfo::parse(text).map(|rows| rows.len())
-    }),
-    (vmallocinfo::PATH, |text| {
-        vmallocinfo::parse(text).map(|rows| rows.len())
-    }),
-    (vmstat::PATH, |text| {
-        vmstat::parse(text).map(|rows| rows.len())
-    }),
-    (zoneinfo::PATH, |text| {
-        zoneinfo::parse(text).map(|rows| rows.len())
-    }),
+    (buddyinfo::PATH, |text| buddyinfo::parse(text).map(|rows| rows.len())),
+    (pagetypeinfo::PATH, |text| pagetypeinfo::parse(text).map(|rows| rows.len())),
+    (slabinfo::PATH, |text| slabinfo::parse(text).map(|rows| rows.len())),
+    (vmallocinfo::PATH, |text| vmallocinfo::parse(text).map(|rows| rows.len())),
+    (vmstat::PATH, |text| vmstat::parse(text).map(|rows| rows.len())),
+    (zoneinfo::PATH, |text| zoneinfo::parse(text).map(|rows| rows.len())),
 ];
 
 fn kernels() -> Vec<Root> {
     let folder = Root::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels"));
     let releases = folder.names("").into_iter();
-    let kernels: Vec<Root> = releases
-        .map(|release| Root::new(folder.join(&release)))
-        .collect();
+    let kernels: Vec<Root> = releases.map(|release| Root::new(folder.join(&release))).collect();
     assert!(!kernels.is_empty());
     kernels
 }
@@ -73,12 +59,7 @@ fn every_tracepoint_of_every_release_is_understood() {
             let format = tracefs.format(&system, &event).unwrap().unwrap();
             assert_eq!(format.name, event);
             assert!(format.id > 0);
-            for common in [
-                "common_type",
-                "common_flags",
-                "common_preempt_count",
-                "common_pid",
-            ] {
+            for common in ["common_type", "common_flags", "common_preempt_count", "common_pid"] {
                 assert!(format.field(common).is_some(), "{event} {common}");
             }
             assert!(!format.print_fmt.is_empty(), "{event}");
@@ -98,22 +79,14 @@ fn a_fixture_of_6_18_number_by_number() {
     assert_eq!(blocks.pageblock_order.0, 9);
     assert_eq!(
         blocks.migrate_types,
-        [
-            "Unmovable",
-            "Movable",
-            "Reclaimable",
-            "HighAtomic",
-            "Isolate"
-        ]
+        ["Unmovable", "Movable", "Reclaimable", "HighAtomic", "Isolate"]
     );
     assert_eq!(blocks.rows.len(), 3 * 5 * 11 + 3 * 5);
 
     let zones = zoneinfo::parse(&kernel.read(zoneinfo::PATH).unwrap()).unwrap();
     let value = |zone, cpu: Option<u16>, key| {
         let cpu = cpu.map(Cpu);
-        let found = zones
-            .iter()
-            .find(|row| row.zone == zone && row.cpu == cpu && row.key == key);
+        let found = zones.iter().find(|row| row.zone == zone && row.cpu == cpu && row.key == key);
         found.map(|row| row.value)
     };
     assert_eq!(value("DMA", None, "spanned"), Some(4095));
@@ -129,27 +102,17 @@ fn a_fixture_of_6_18_number_by_number() {
 
     let areas = vmallocinfo::parse(&kernel.read(vmallocinfo::PATH).unwrap()).unwrap();
     assert_eq!(vmallocinfo::addresses(&areas), vmallocinfo::Addresses::Real);
-    assert!(
-        areas
-            .iter()
-            .any(|area| area.flags == "unpurged vm_area" && area.caller.is_none())
-    );
+    assert!(areas.iter().any(|area| area.flags == "unpurged vm_area" && area.caller.is_none()));
     assert!(areas.iter().any(|area| area.pages == Some(4)));
 }
 
 #[test]
 fn the_name_of_a_slab_cache_is_where_6_18_put_it() {
     let kernel = Root::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels/6.18"));
-    let format = Tracefs::at(kernel)
-        .format("kmem", "kmem_cache_alloc")
-        .unwrap()
-        .unwrap();
+    let format = Tracefs::at(kernel).format("kmem", "kmem_cache_alloc").unwrap().unwrap();
     let name = format.field("name").unwrap();
     assert!(name.is_data_loc && !name.is_array);
-    assert_eq!(
-        (name.type_text.as_str(), name.offset, name.size),
-        ("__data_loc char[]", 24, 4)
-    );
+    assert_eq!((name.type_text.as_str(), name.offset, name.size), ("__data_loc char[]", 24, 4));
 }
 
 #[test]
@@ -160,10 +123,7 @@ fn a_cut_anywhere_is_an_error_or_ends_a_line_and_never_a_panic() {
             let ends = (0..text.len()).filter(|end| *end < 3000 || end % 97 == 0);
             for end in ends {
                 let result = count(&text[..end]);
-                assert!(
-                    result.is_err() || text[..end].ends_with('\n'),
-                    "{path} cut at {end}"
-                );
+                assert!(result.is_err() || text[..end].ends_with('\n'), "{path} cut at {end}");
             }
         }
         for (system, event) in tracepoints(&kernel) {
@@ -172,10 +132,7 @@ fn a_cut_anywhere_is_an_error_or_ends_a_line_and_never_a_panic() {
             let print_fmt = text.find("print fmt:").unwrap();
             for end in 0..print_fmt {
                 let is_whole = Format::parse(&text[..end]).is_ok();
-                assert!(
-                    !is_whole || text[..end].trim_end().ends_with(';'),
-                    "{event} cut at {end}"
-                );
+                assert!(!is_whole || text[..end].trim_end().ends_with(';'), "{event} cut at {end}");
             }
         }
     }
@@ -201,15 +158,7 @@ fn words_swapped_for_garbage_never_make_a_reader_panic() {
 fn every_reader_refuses_an_empty_text_and_a_foreign_one() {
     let foreign = "MemTotal:       24671896 kB\n";
     for (path, count) in READERS {
-        for text in [
-            "",
-            "\n",
-            "\0\0\0\0",
-            foreign,
-            "Node\n",
-            "Node 0, zone\n",
-            "# name\n",
-        ] {
+        for text in ["", "\n", "\0\0\0\0", foreign, "Node\n", "Node 0, zone\n", "# name\n"] {
             assert!(count(text).is_err(), "{path} took {text:?}");
         }
     }

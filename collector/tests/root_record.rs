@@ -18,7 +18,8 @@ use kmemlab_trace::tracepoint::Group;
 /// One recording at a time: each takes all processors.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 const KPTR_RESTRICT: &str = "/proc/sys/kernel/kptr_restrict";
-const FORKS: &str = "for i in 1 2 3 4 5 6 7 8 9 10; do /bin/true; cat /proc/self/maps; done >/dev/null";
+const FORKS: &str =
+    "for i in 1 2 3 4 5 6 7 8 9 10; do /bin/true; cat /proc/self/maps; done >/dev/null";
 
 fn may_record() -> bool {
     let can = fs::read_dir("/sys/kernel/tracing/events/kmem").is_ok()

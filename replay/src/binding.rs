@@ -52,9 +52,8 @@ impl Bindings {
     #[inline]
     pub(crate) fn bind(&mut self, kernel: u32, bound: Bound) {
         let size = 1usize << self.shift;
-        let block = self.blocks[(kernel >> self.shift) as usize].get_or_insert_with(|| {
-            Box::new(Block { pfn: vec![NONE; size], order: vec![0; size] })
-        });
+        let block = self.blocks[(kernel >> self.shift) as usize]
+            .get_or_insert_with(|| Box::new(Block { pfn: vec![NONE; size], order: vec![0; size] }));
         let index = (kernel & ((1 << self.shift) - 1)) as usize;
         block.pfn[index] = bound.pfn;
         block.order[index] = bound.order;

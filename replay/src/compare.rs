@@ -67,7 +67,10 @@ impl Tally {
             self.zone(&row.free_blocks, modelled);
         }
         let error = crate::outcome::percent(wrong, pages.max(1));
-        self.drift_point(DriftPoint { since_ns: at_ns - first_ns.min(at_ns), order_error_percent: error });
+        self.drift_point(DriftPoint {
+            since_ns: at_ns - first_ns.min(at_ns),
+            order_error_percent: error,
+        });
         if self.worst.is_none() || error > self.worst_so_far {
             self.worst_so_far = error;
             self.worst = Some(comparison.clone());
@@ -90,7 +93,7 @@ impl Tally {
 
     fn drift_point(&mut self, point: DriftPoint) {
         self.drift_every = self.drift_every.max(1);
-        if self.samples_seen % self.drift_every == 0 {
+        if self.samples_seen.is_multiple_of(self.drift_every) {
             if self.drift.len() == DRIFT_POINTS {
                 let mut keep = false;
                 self.drift.retain(|_| {

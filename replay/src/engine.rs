@@ -20,10 +20,8 @@ use crate::seeding::Seed;
 mod start;
 
 /// The events that the mirror or the model listen to.
-const KINDS: u64 = mirror::KINDS
-    | Kind::ZoneWatermarks.bit()
-    | Kind::KswapdWake.bit()
-    | Kind::KswapdSleep.bit();
+const KINDS: u64 =
+    mirror::KINDS | Kind::ZoneWatermarks.bit() | Kind::KswapdWake.bit() | Kind::KswapdSleep.bit();
 
 /// How a replay is to run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,7 +50,9 @@ impl std::fmt::Display for ReplayError {
         match self {
             Self::Trace(error) => error.fmt(f),
             Self::Machine(error) => error.fmt(f),
-            Self::Law(law) => write!(f, "the replay broke a law of its own: {law}; please report it"),
+            Self::Law(law) => {
+                write!(f, "the replay broke a law of its own: {law}; please report it")
+            }
         }
     }
 }
@@ -181,8 +181,7 @@ impl<'a> Replay<'a> {
     ) -> Result<Self, ReplayError> {
         let bindings = Bindings::new(machine.end, machine.block_order, machine.orders);
         let mut outcome = Outcome { rules: machine.rules.name(), ..Outcome::default() };
-        outcome.lost_events =
-            recording.manifest().end.as_ref().map_or(0, |end| end.lost_events);
+        outcome.lost_events = recording.manifest().end.as_ref().map_or(0, |end| end.lost_events);
         Ok(Self {
             options,
             observe,
@@ -273,7 +272,8 @@ impl<'a> Replay<'a> {
                 self.decays[cpu].last_was_free = false;
                 let Some(kernel) = self.pfn(event) else { return };
                 let (order, gfp, migrate) = (event.order, event.gfp, event.migrate);
-                self.inputs.push(Input::Alloc { kernel, request: Request { cpu, order, gfp, migrate } });
+                self.inputs
+                    .push(Input::Alloc { kernel, request: Request { cpu, order, gfp, migrate } });
             }
             Kind::PageFree => {
                 self.outcome.page_events += 1;

@@ -13,7 +13,12 @@ pub const SCALE_FACTOR: u64 = 10;
 /// Watermarks of a zone: its share of `min_free_pages`, and gaps of a quarter of that or of
 /// `scale_factor` ten-thousandths of the zone, whichever is more.
 #[must_use]
-pub fn watermarks(managed: u64, all_managed: u64, min_free_pages: u64, scale_factor: u64) -> Watermarks {
+pub fn watermarks(
+    managed: u64,
+    all_managed: u64,
+    min_free_pages: u64,
+    scale_factor: u64,
+) -> Watermarks {
     let share = (min_free_pages * managed).checked_div(all_managed).unwrap_or(0);
     let gap = (share / 4).max(managed * scale_factor / 10_000);
     Watermarks { min: share, low: share + gap, high: share + 2 * gap, boost: 0 }

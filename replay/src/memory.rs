@@ -282,7 +282,8 @@ impl Memory {
             at &= !(1 << have);
             have += 1;
         }
-        let end = if to_tail || self.is_merge_likely(at, have, top) { End::Tail } else { End::Head };
+        let end =
+            if to_tail || self.is_merge_likely(at, have, top) { End::Tail } else { End::Head };
         self.insert(at, have, migrate, end);
     }
 
@@ -417,7 +418,7 @@ impl Memory {
     /// sums of the lists; no two free buddies below the pageblock's order stay unmerged.
     pub fn check(&self) -> Result<(), String> {
         let mut counts = vec![[0u64; 16]; self.machine.zones.len()];
-        for zone in 0..self.machine.zones.len() {
+        for (zone, count) in counts.iter_mut().enumerate() {
             for order in 0..self.machine.orders {
                 for migrate in 0..self.machine.types {
                     let list = self.list(zone, order, migrate);
@@ -427,16 +428,22 @@ impl Memory {
                         self.check_block(zone, order, list, pfn)?;
                     }
                     if length != self.pages.lists[list].len {
-                        return Err(format!("list {list} has {length} blocks, says {}", self.pages.lists[list].len));
+                        return Err(format!(
+                            "list {list} has {length} blocks, says {}",
+                            self.pages.lists[list].len
+                        ));
                     }
-                    counts[zone][usize::from(order)] += u64::from(length);
+                    count[usize::from(order)] += u64::from(length);
                 }
             }
         }
         for (zone, count) in counts.iter().enumerate() {
             let pages: u64 = count.iter().enumerate().map(|(order, n)| n << order).sum();
             if *count != self.free_blocks[zone] || pages != self.free_pages[zone] {
-                return Err(format!("zone {zone} counts {:?}, lists hold {count:?}", self.free_blocks[zone]));
+                return Err(format!(
+                    "zone {zone} counts {:?}, lists hold {count:?}",
+                    self.free_blocks[zone]
+                ));
             }
         }
         Ok(())
@@ -456,7 +463,9 @@ impl Memory {
         let buddy = pfn ^ (1 << order);
         let merges = order < self.machine.block_order && order + 1 < self.machine.orders;
         if merges && self.is_free_block(buddy, order) && self.zone_of(buddy) == Some(zone) {
-            return Err(format!("blocks {pfn:#x} and {buddy:#x} of order {order} are unmerged buddies"));
+            return Err(format!(
+                "blocks {pfn:#x} and {buddy:#x} of order {order} are unmerged buddies"
+            ));
         }
         // Disjoint: no smaller head inside. Larger ones around it would find this one inside them.
         for inner in pfn + 1..pfn + (1 << order.min(self.machine.block_order)) {

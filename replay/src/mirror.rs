@@ -419,8 +419,11 @@ impl Mirror {
         let expected = self.memory.machine().pcp_list(event.order, event.migrate);
         let expected = expected.map(|index| self.memory.pcp(zone, cpu, index));
         let run = self.runs[cpu];
-        let is_direct =
-            run.open && run.pid == event.pid.0 && run.taken == 1 && run.last == pfn && run.before > 0;
+        let is_direct = run.open
+            && run.pid == event.pid.0
+            && run.taken == 1
+            && run.last == pfn
+            && run.before > 0;
         if expected == Some(list) && !at_head && !is_direct {
             while self.memory.front(list).is_some_and(|head| head != pfn) {
                 self.leave_silently(list, cpu, event.migrate);
@@ -592,7 +595,8 @@ impl Mirror {
         }
         let cpu = self.cpu(event);
         let run = self.runs[cpu];
-        let is_small_claim = run.open && run.pid == event.pid.0 && run.last == pfn && run.order == event.order;
+        let is_small_claim =
+            run.open && run.pid == event.pid.0 && run.last == pfn && run.order == event.order;
         if is_small_claim {
             // The taking was told first, under the new type.
             self.claim_block(pfn, event.migrate);

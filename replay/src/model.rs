@@ -144,7 +144,7 @@ impl Model {
         let list = self.zonelists.first().cloned().unwrap_or_default();
         let mut flags = self.flags(request, &list, highest);
         let taken = self
-            .from_freelist(request, &list, highest, &mut flags, Mark::Low)
+            .take_from_zonelist(request, &list, highest, &mut flags, Mark::Low)
             .or_else(|| self.slow_path(request, &list, highest, flags));
         match taken {
             Some(pfn) => {
@@ -166,11 +166,13 @@ impl Model {
     fn count_movable(&mut self, pfn: u32, order: u8, more: bool) {
         let block_order = self.memory.machine().block_order;
         let pages = 1u32 << order.min(block_order);
-        let (first, last) = (pfn >> block_order, (u64::from(pfn) + (1 << order) - 1) >> block_order);
+        let (first, last) =
+            (pfn >> block_order, (u64::from(pfn) + (1 << order) - 1) >> block_order);
         for block in first as usize..=last as usize {
             if let Some(count) = self.movable_in_block.get_mut(block) {
                 let pages = pages as u16;
-                *count = if more { count.saturating_add(pages) } else { count.saturating_sub(pages) };
+                *count =
+                    if more { count.saturating_add(pages) } else { count.saturating_sub(pages) };
             }
         }
     }
@@ -194,7 +196,7 @@ impl Model {
     }
 
     /// One pass over the zonelist, and a second that may fragment (`get_page_from_freelist`).
-    fn from_freelist(
+    fn take_from_zonelist(
         &mut self,
         request: &Request,
         list: &[usize],
@@ -232,17 +234,24 @@ impl Model {
         mut flags: Flags,
     ) -> Option<u32> {
         flags.no_fragment = false;
-        let marked = self.from_freelist(request, list, highest, &mut flags, Mark::Min);
+        let marked = self.take_from_zonelist(request, list, highest, &mut flags, Mark::Min);
         if marked.is_some() {
             return marked;
         }
-        let taken = self.from_freelist(request, list, highest, &mut flags, Mark::None);
+        let taken = self.take_from_zonelist(request, list, highest, &mut flags, Mark::None);
         self.counts.below_watermark += u64::from(taken.is_some());
         taken
     }
 
     /// The tests before a zone is used: the high mark's flag, then the mark asked for.
-    fn passes(&mut self, zone: usize, request: &Request, highest: u8, flags: Flags, mark: Mark) -> bool {
+    fn passes(
+        &mut self,
+        zone: usize,
+        request: &Request,
+        highest: u8,
+        flags: Flags,
+        mark: Mark,
+    ) -> bool {
         if mark == Mark::None || flags.no_watermarks {
             return true;
         }
@@ -274,8 +283,9 @@ impl Model {
             return false;
         }
         order == 0
-            || (order..self.memory.machine().orders)
-                .any(|order| (0..3).any(|migrate| self.memory.free_of_type(zone, order, migrate) > 0))
+            || (order..self.memory.machine().orders).any(|order| {
+                (0..3).any(|migrate| self.memory.free_of_type(zone, order, migrate) > 0)
+            })
     }
 
     /// From the per-CPU lists where the order is kept there, else from the buddy lists (`rmqueue`).

@@ -126,8 +126,8 @@ impl Pages {
             return &mut self.heads[block];
         }
         let size = 1usize << self.shift;
-        let nodes = self.blocks[block]
-            .get_or_insert_with(|| vec![Node::EMPTY; size].into_boxed_slice());
+        let nodes =
+            self.blocks[block].get_or_insert_with(|| vec![Node::EMPTY; size].into_boxed_slice());
         &mut nodes[(pfn & self.mask) as usize]
     }
 
@@ -236,7 +236,9 @@ mod tests {
         }
         pages.push_front(1, 9, State::Pcp, 0);
         assert_eq!(pages.iter(1).collect::<Vec<_>>(), [9, 512, 3, 7, 1024]);
-        for (gone, rest) in [(3, vec![9, 512, 7, 1024]), (9, vec![512, 7, 1024]), (1024, vec![512, 7])] {
+        for (gone, rest) in
+            [(3, vec![9, 512, 7, 1024]), (9, vec![512, 7, 1024]), (1024, vec![512, 7])]
+        {
             pages.unlink(gone);
             assert_eq!(pages.iter(1).collect::<Vec<_>>(), rest);
             assert_eq!(pages.get(gone).state(), State::Unknown);

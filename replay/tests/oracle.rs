@@ -71,7 +71,8 @@ fn history(seed: u64, release: &str) -> u64 {
     let mut random = Random(seed);
     let blocks = 4 + random.below(28);
     let mut model = model(blocks, release);
-    let mut naive = Naive { start: 1024, out: vec![false; blocks as usize * 512], live: Vec::new() };
+    let mut naive =
+        Naive { start: 1024, out: vec![false; blocks as usize * 512], live: Vec::new() };
     let (mut allocs, mut frees) = (1 + random.below(10), 1 + random.below(10));
     let top = random.below(11) as u8;
     for step in 0..3000 {

@@ -15,8 +15,16 @@ use crate::unit::{Cpu, Nanos, Pid};
 
 /// The columns that every event has, with their Arrow types and meaning.
 pub const FIXED_COLUMNS: &[(&str, &str, &str)] = &[
-    ("time_base_ns", "UInt64", "CLOCK_MONOTONIC of the batch's first event; the same in all rows of a batch."),
-    ("time_delta_ns", "UInt32", "Time since the event before in the batch: an event's time is time_base_ns plus the running sum."),
+    (
+        "time_base_ns",
+        "UInt64",
+        "CLOCK_MONOTONIC of the batch's first event; the same in all rows of a batch.",
+    ),
+    (
+        "time_delta_ns",
+        "UInt32",
+        "Time since the event before in the batch: an event's time is time_base_ns plus the running sum.",
+    ),
     ("cpu", "UInt16", "Processor the event fired on."),
     ("pid", "UInt32", "Thread that was running; 0 is the idle task."),
     ("kind", "Dictionary(UInt8, Utf8)", "Tracepoint, as system:event."),
@@ -354,7 +362,10 @@ impl EventBatch {
     pub fn new(batch: &RecordBatch) -> Result<Self, String> {
         let rows = batch.num_rows();
         let kind = fixed::<DictionaryArray<UInt8Type>>(batch, "kind")?;
-        let kinds = strings(kind.values())?.iter().map(|name| Kind::from_name(name.unwrap_or(""))).collect();
+        let kinds = strings(kind.values())?
+            .iter()
+            .map(|name| Kind::from_name(name.unwrap_or("")))
+            .collect();
         let base = fixed::<UInt64Array>(batch, "time_base_ns")?;
         let name = fixed::<DictionaryArray<UInt16Type>>(batch, Column::Name.name())?;
         let other = fixed::<DictionaryArray<UInt16Type>>(batch, Column::OtherName.name())?;
@@ -367,9 +378,11 @@ impl EventBatch {
             }
             valid.push(array.nulls().filter(|nulls| nulls.null_count() > 0).cloned());
         }
-        let u64s = |column: Column| values::<UInt64Array>(batch, column).map(|a| a.values().clone());
+        let u64s =
+            |column: Column| values::<UInt64Array>(batch, column).map(|a| a.values().clone());
         let u8s = |column: Column| values::<UInt8Array>(batch, column).map(|a| a.values().clone());
-        let u32s = |column: Column| values::<UInt32Array>(batch, column).map(|a| a.values().clone());
+        let u32s =
+            |column: Column| values::<UInt32Array>(batch, column).map(|a| a.values().clone());
         let i64s = |column: Column| values::<Int64Array>(batch, column).map(|a| a.values().clone());
         Ok(Self {
             rows,
@@ -454,13 +467,15 @@ impl EventBatch {
     /// has the bit of each wanted [`Kind`]'s number.
     #[must_use]
     pub fn iter_only(&self, kinds: u64) -> Events<'_> {
-        let wanted = self.kinds.iter().map(|kind| kinds >> (*kind as u8).min(63) & 1 == 1).collect();
+        let wanted =
+            self.kinds.iter().map(|kind| kinds >> (*kind as u8).min(63) & 1 == 1).collect();
         Events { batch: self, row: 0, time: self.base, wanted }
     }
 
     #[inline]
     fn event(&self, row: usize, time: u64) -> Event {
-        let kind = self.kinds.get(usize::from(self.kind_keys[row])).copied().unwrap_or(Kind::Unknown);
+        let kind =
+            self.kinds.get(usize::from(self.kind_keys[row])).copied().unwrap_or(Kind::Unknown);
         let mut event = Event::new(kind, Nanos(time), Cpu(self.cpus[row]), Pid(self.pids[row]));
         event.context = Context(self.context[row]);
         event.preempt_depth = self.preempt[row];
@@ -510,7 +525,9 @@ fn columns_of(kind: Kind) -> u32 {
     static MASKS: std::sync::LazyLock<Vec<u32>> = std::sync::LazyLock::new(|| {
         crate::tracepoint::ALL
             .iter()
-            .map(|row| row.fields.iter().map(|field| field.column.bit()).sum::<u32>() | Column::Stack.bit())
+            .map(|row| {
+                row.fields.iter().map(|field| field.column.bit()).sum::<u32>() | Column::Stack.bit()
+            })
             .collect()
     });
     MASKS.get(kind as usize).copied().unwrap_or(0)

@@ -68,13 +68,17 @@ pub enum Error {
         path: PathBuf,
     },
     /// `--force` on something that is not ours to delete.
-    #[error("{path} exists and is no kmemlab recording, so --force does not replace it; give another name")]
+    #[error(
+        "{path} exists and is no kmemlab recording, so --force does not replace it; give another name"
+    )]
     NotOursToReplace {
         /// The output.
         path: PathBuf,
     },
     /// No room left while writing.
-    #[error("no room left on the disk while writing {path}; free some, or record to another disk with -o")]
+    #[error(
+        "no room left on the disk while writing {path}; free some, or record to another disk with -o"
+    )]
     DiskFull {
         /// The file being written.
         path: PathBuf,

@@ -339,7 +339,8 @@ impl Iterator for PageRuns {
 
 fn read_manifest(root: &Path) -> Result<Manifest, Error> {
     let path = root.join(format::MANIFEST);
-    let not_ours = |found: &str| Error::NotARecording { path: root.to_owned(), found: found.to_owned() };
+    let not_ours =
+        |found: &str| Error::NotARecording { path: root.to_owned(), found: found.to_owned() };
     match std::fs::metadata(root) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(not_ours("there is nothing of that name"));
@@ -365,7 +366,12 @@ fn read_manifest(root: &Path) -> Result<Manifest, Error> {
     if version > format::VERSION {
         let tool = value.get("tool").and_then(|tool| tool.as_str()).unwrap_or("unknown");
         let tool = tool.to_owned();
-        return Err(Error::TooNew { path: root.to_owned(), found: version, known: format::VERSION, tool });
+        return Err(Error::TooNew {
+            path: root.to_owned(),
+            found: version,
+            known: format::VERSION,
+            tool,
+        });
     }
     let checksum = value.as_object_mut().and_then(|object| object.shift_remove("checksum"));
     let crc = format!("crc32:{:08x}", crc32fast::hash(value.to_string().as_bytes()));
@@ -398,7 +404,9 @@ fn read_index(
             if !salvage {
                 return Err(Error::Damaged { path, offset: 0, why });
             }
-            notes.push(format!("the index is damaged ({why}): batches after the damage are left out"));
+            notes.push(format!(
+                "the index is damaged ({why}): batches after the damage are left out"
+            ));
         }
     }
     let mut rows = Vec::new();

@@ -86,7 +86,8 @@ impl Stream {
             .try_with_compression(Some(CompressionType::ZSTD))
             .map_err(encode)?;
         let buffered = io::BufWriter::with_capacity(256 << 10, tally);
-        let writer = StreamWriter::try_new_with_options(buffered, schema, options).map_err(encode)?;
+        let writer =
+            StreamWriter::try_new_with_options(buffered, schema, options).map_err(encode)?;
         let mut stream = Self { name, path, writer, whole_bytes: 0 };
         let row = stream.close_unit(0, 0, 0, false)?;
         Ok((stream, row))
@@ -189,7 +190,8 @@ impl Batches {
     }
 
     fn read_unit(&mut self, row: &IndexRow) -> Result<Option<RecordBatch>, Error> {
-        let damage = |why: String| Error::Damaged { path: self.path.clone(), offset: row.offset, why };
+        let damage =
+            |why: String| Error::Damaged { path: self.path.clone(), offset: row.offset, why };
         let Some(file) = self.file.as_mut() else {
             return Err(damage("the file is missing".to_owned()));
         };

@@ -241,8 +241,9 @@ impl TableBatch {
                 if !column.nullable && array.null_count() > 0 {
                     return Err(format!("{}.{} has nulls", spec.name, column.name));
                 }
-                read_column(column.cell, array)
-                    .ok_or_else(|| format!("{}.{} is {}", spec.name, column.name, array.data_type()))
+                read_column(column.cell, array).ok_or_else(|| {
+                    format!("{}.{} is {}", spec.name, column.name, array.data_type())
+                })
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { columns, rows: batch.num_rows() })

@@ -232,11 +232,7 @@ pub const ALL: &[Tracepoint] = &[
     may(
         K::VmapFree,
         G::Vmalloc,
-        &[
-            req("va_start", C::PfnOrAddress),
-            req("nr_lazy", C::Arg0),
-            req("nr_lazy_max", C::Arg1),
-        ],
+        &[req("va_start", C::PfnOrAddress), req("nr_lazy", C::Arg0), req("nr_lazy_max", C::Arg1)],
     ),
     may(
         K::VmapPurge,

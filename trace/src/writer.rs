@@ -384,11 +384,7 @@ impl RecordingWriter {
 
     /// Writes the runs of one read of `/proc/kpageflags`; `spec` says whether they are the first or
     /// the last page map. Runs gather into batches of some size.
-    pub fn page_runs(
-        &mut self,
-        spec: &'static TableSpec,
-        runs: &[PageRun],
-    ) -> Result<(), Error> {
+    pub fn page_runs(&mut self, spec: &'static TableSpec, runs: &[PageRun]) -> Result<(), Error> {
         let Some(last) = runs.last() else { return Ok(()) };
         for run in runs {
             let cells = stamped(

@@ -127,7 +127,10 @@ pub(super) fn text(recording: &Recording, facts: &Facts) -> String {
             host.cpus.len()
         ),
     );
-    line("made by", format!("{} through {}, stacks {}", manifest.tool, manifest.backend, manifest.stacks));
+    line(
+        "made by",
+        format!("{} through {}, stacks {}", manifest.tool, manifest.backend, manifest.stacks),
+    );
     if !manifest.command.is_empty() {
         line("command", manifest.command.join(" "));
     }

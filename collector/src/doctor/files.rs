@@ -51,8 +51,7 @@ fn page_flags(root: &Root, rights: &Rights) -> Check {
     let name = "/proc/kpageflags";
     let first = root.open(kpageflags::PATH).and_then(|mut file| {
         let mut entry = [0u8; 8];
-        file.read_exact(&mut entry)
-            .map_err(|source| root.error(kpageflags::PATH, source))
+        file.read_exact(&mut entry).map_err(|source| root.error(kpageflags::PATH, source))
     });
     match first {
         Ok(()) => Check::new(name, State::Ok, "readable", None),
@@ -67,12 +66,9 @@ fn vmalloc(root: &Root, rights: &Rights) -> Check {
         Err(error) => return unread(name, rights, &error),
     };
     match rows.map(|rows| (vmallocinfo::addresses(&rows), rows.len())) {
-        Ok((Addresses::Real, areas)) => Check::new(
-            name,
-            State::Ok,
-            format!("{areas} areas, real addresses"),
-            None,
-        ),
+        Ok((Addresses::Real, areas)) => {
+            Check::new(name, State::Ok, format!("{areas} areas, real addresses"), None)
+        }
         Ok((Addresses::Hashed, _)) => {
             let found = "hashes in place of addresses, as kernel.kptr_restrict is 0";
             Check::new(name, State::Warn, found, Some(SHOW_ADDRESSES.to_owned()))
@@ -89,9 +85,7 @@ fn vmalloc(root: &Root, rights: &Rights) -> Check {
 
 /// Zeros come from the setting, or from the reader's lack of a capability.
 fn show_addresses(root: &Root, rights: &Rights) -> Option<String> {
-    let setting = root
-        .read("proc/sys/kernel/kptr_restrict")
-        .unwrap_or_default();
+    let setting = root.read("proc/sys/kernel/kptr_restrict").unwrap_or_default();
     if setting.trim() == "2" || rights.may_see_addresses() {
         Some(SHOW_ADDRESSES.to_owned())
     } else {
@@ -113,17 +107,10 @@ fn symbols(root: &Root, rights: &Rights) -> Check {
     if is_told {
         Check::new(name, State::Ok, "addresses are shown", None)
     } else {
-        Check::new(
-            name,
-            State::Warn,
-            "zeros in place of addresses",
-            show_addresses(root, rights),
-        )
+        Check::new(name, State::Warn, "zeros in place of addresses", show_addresses(root, rights))
     }
 }
 
 fn has_address(line: &[u8]) -> bool {
-    line.iter()
-        .take_while(|byte| byte.is_ascii_hexdigit())
-        .any(|byte| *byte != b'0')
+    line.iter().take_while(|byte| byte.is_ascii_hexdigit()).any(|byte| *byte != b'0')
 }

@@ -27,36 +27,11 @@ const GRANTED: [u32; 4] = [PERFMON, SYSLOG, IPC_LOCK, DAC_READ_SEARCH];
 /// Name, the capabilities of which any one does, how bad its lack is, what it is for.
 const CAPABILITIES: &[(&str, &[u32], State, &str)] = &[
     // Kernels before 5.8 have no CAP_PERFMON.
-    (
-        "CAP_PERFMON",
-        &[PERFMON, SYS_ADMIN],
-        State::Fail,
-        "opens tracepoints",
-    ),
-    (
-        "CAP_SYS_ADMIN",
-        &[SYS_ADMIN],
-        State::Warn,
-        "mounts tracefs, sets sysctls",
-    ),
-    (
-        "CAP_IPC_LOCK",
-        &[IPC_LOCK],
-        State::Warn,
-        "locks large rings",
-    ),
-    (
-        "CAP_SYSLOG",
-        &[SYSLOG],
-        State::Warn,
-        "shows kernel addresses",
-    ),
-    (
-        "CAP_SYS_RESOURCE",
-        &[SYS_RESOURCE],
-        State::Warn,
-        "raises limits",
-    ),
+    ("CAP_PERFMON", &[PERFMON, SYS_ADMIN], State::Fail, "opens tracepoints"),
+    ("CAP_SYS_ADMIN", &[SYS_ADMIN], State::Warn, "mounts tracefs, sets sysctls"),
+    ("CAP_IPC_LOCK", &[IPC_LOCK], State::Warn, "locks large rings"),
+    ("CAP_SYSLOG", &[SYSLOG], State::Warn, "shows kernel addresses"),
+    ("CAP_SYS_RESOURCE", &[SYS_RESOURCE], State::Warn, "raises limits"),
     (
         "CAP_DAC_READ_SEARCH",
         &[DAC_READ_SEARCH, DAC_OVERRIDE],
@@ -98,8 +73,7 @@ impl Rights {
     }
 
     fn has(&self, capability: u32) -> bool {
-        self.effective
-            .is_some_and(|mask| mask >> capability & 1 == 1)
+        self.effective.is_some_and(|mask| mask >> capability & 1 == 1)
     }
 
     fn may_ever_have(&self, capability: u32) -> bool {
@@ -117,27 +91,19 @@ impl Rights {
     /// The command that gives the program its capabilities, unless the bounding set of this process
     /// (a container's, mostly) would take them away again.
     pub(super) fn grant(&self) -> Option<String> {
-        let is_possible = GRANTED
-            .iter()
-            .all(|capability| self.may_ever_have(*capability));
+        let is_possible = GRANTED.iter().all(|capability| self.may_ever_have(*capability));
         is_possible.then(|| GRANT.to_owned())
     }
 }
 
 /// Soft and hard limit out of `/proc/self/limits`.
 fn limit(limits: &str, name: &str) -> Option<Limit> {
-    let mut words = limits
-        .lines()
-        .find_map(|line| line.strip_prefix(name))?
-        .split_whitespace();
+    let mut words = limits.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace();
     let mut value = || match words.next()? {
         "unlimited" => Some(u64::MAX),
         number => number.parse().ok(),
     };
-    Some(Limit {
-        soft: value()?,
-        hard: value()?,
-    })
+    Some(Limit { soft: value()?, hard: value()? })
 }
 
 pub(super) fn check(root: &Root, rights: &Rights, tracepoints: usize, checks: &mut Vec<Check>) {
@@ -155,11 +121,7 @@ fn paranoid(root: &Root, rights: &Rights) -> Check {
         Ok(text) => {
             let value = text.trim();
             let is_open = value.parse::<i32>().is_ok_and(|value| value < 0);
-            let state = if is_open || rights.may_sample() {
-                State::Ok
-            } else {
-                State::Fail
-            };
+            let state = if is_open || rights.may_sample() { State::Ok } else { State::Fail };
             Check::new(
                 name,
                 state,
@@ -167,12 +129,9 @@ fn paranoid(root: &Root, rights: &Rights) -> Check {
                 Some("sysctl -w kernel.perf_event_paranoid=-1".to_owned()),
             )
         }
-        Err(Error::Missing { .. }) => Check::new(
-            name,
-            State::Fail,
-            "this kernel has none: CONFIG_PERF_EVENTS is off",
-            None,
-        ),
+        Err(Error::Missing { .. }) => {
+            Check::new(name, State::Fail, "this kernel has none: CONFIG_PERF_EVENTS is off", None)
+        }
         Err(error) => Check::new(name, State::Fail, error.to_string(), None),
     }
 }
@@ -191,22 +150,14 @@ fn capabilities(rights: &Rights, checks: &mut Vec<Check>) {
         }
         let is_granted = any_of.iter().any(|capability| GRANTED.contains(capability));
         let mend = rights.grant().filter(|_| is_granted);
-        let why = if !any_of
-            .iter()
-            .any(|capability| rights.may_ever_have(*capability))
-        {
+        let why = if !any_of.iter().any(|capability| rights.may_ever_have(*capability)) {
             "; this process's bounding set forbids it"
         } else if mend.is_none() {
             "; run as root where that is needed"
         } else {
             ""
         };
-        checks.push(Check::new(
-            *name,
-            *state,
-            format!("missing: it {use_of_it}{why}"),
-            mend,
-        ));
+        checks.push(Check::new(*name, *state, format!("missing: it {use_of_it}{why}"), mend));
     }
 }
 
@@ -239,21 +190,12 @@ fn lockdown(root: &Root) -> Check {
 fn locked_memory(rights: &Rights) -> Check {
     let name = "RLIMIT_MEMLOCK";
     let Some(Limit { soft, .. }) = rights.memlock else {
-        return Check::new(
-            name,
-            State::Warn,
-            "/proc/self/limits does not tell it",
-            None,
-        );
+        return Check::new(name, State::Warn, "/proc/self/limits does not tell it", None);
     };
     if rights.has(IPC_LOCK) {
         return Check::new(name, State::Ok, "CAP_IPC_LOCK lifts it", None);
     }
-    let state = if soft >= RING_KIB * 1024 {
-        State::Ok
-    } else {
-        State::Warn
-    };
+    let state = if soft >= RING_KIB * 1024 { State::Ok } else { State::Warn };
     let mend = Some("prlimit --pid $$ --memlock=unlimited:unlimited".to_owned());
     Check::new(name, state, told(soft, "bytes"), mend)
 }
@@ -261,63 +203,33 @@ fn locked_memory(rights: &Rights) -> Check {
 fn open_files(root: &Root, rights: &Rights, tracepoints: usize) -> Check {
     let name = "RLIMIT_NOFILE";
     let Some(Limit { soft, hard }) = rights.open_files else {
-        return Check::new(
-            name,
-            State::Warn,
-            "/proc/self/limits does not tell it",
-            None,
-        );
+        return Check::new(name, State::Warn, "/proc/self/limits does not tell it", None);
     };
-    let cpus = root
-        .read(ONLINE_CPUS)
-        .ok()
-        .and_then(|text| parse_list(&text).ok());
+    let cpus = root.read(ONLINE_CPUS).ok().and_then(|text| parse_list(&text).ok());
     let cpus = cpus.map_or(1, |cpus| cpus.len() as u64);
     // An event and its counting twin for each tracepoint and processor.
     let needed = cpus * 2 * tracepoints as u64 + OTHER_FILES;
-    let state = if soft >= needed {
-        State::Ok
-    } else {
-        State::Warn
-    };
+    let state = if soft >= needed { State::Ok } else { State::Warn };
     let mend = if hard >= needed {
         format!("ulimit -S -n {needed}")
     } else {
         format!("prlimit --pid $$ --nofile={needed}:{needed}")
     };
-    Check::new(
-        name,
-        state,
-        format!("{}; {needed} wanted", told(soft, "files")),
-        Some(mend),
-    )
+    Check::new(name, state, format!("{}; {needed} wanted", told(soft, "files")), Some(mend))
 }
 
 fn perf_memory(root: &Root, rights: &Rights) -> Check {
     let name = "kernel.perf_event_mlock_kb";
     let rel = "proc/sys/kernel/perf_event_mlock_kb";
-    let Some(kib) = root
-        .read(rel)
-        .ok()
-        .and_then(|text| text.trim().parse::<u64>().ok())
-    else {
+    let Some(kib) = root.read(rel).ok().and_then(|text| text.trim().parse::<u64>().ok()) else {
         return Check::new(name, State::Warn, "this kernel does not tell it", None);
     };
     let is_enough = rights.has(IPC_LOCK) || kib >= RING_KIB;
     let state = if is_enough { State::Ok } else { State::Warn };
     let found = format!("{kib} KiB of ring for each processor without CAP_IPC_LOCK");
-    Check::new(
-        name,
-        state,
-        found,
-        Some(format!("sysctl -w kernel.perf_event_mlock_kb={RING_KIB}")),
-    )
+    Check::new(name, state, found, Some(format!("sysctl -w kernel.perf_event_mlock_kb={RING_KIB}")))
 }
 
 fn told(limit: u64, unit: &str) -> String {
-    if limit == u64::MAX {
-        "unlimited".to_owned()
-    } else {
-        format!("{limit} {unit}")
-    }
+    if limit == u64::MAX { "unlimited".to_owned() } else { format!("{limit} {unit}") }
 }

@@ -42,23 +42,15 @@ fn host() -> Scratch {
         ("proc/cmdline", "quiet\n"),
         ("proc/zoneinfo", ZONEINFO),
         ("proc/buddyinfo", "Node 0, zone DMA 0 0 0 0 0 0 0 0 1 1 3\n"),
-        (
-            "proc/iomem",
-            "00001000-0009fbff : System RAM\n00100000-bfffffff : System RAM\n",
-        ),
+        ("proc/iomem", "00001000-0009fbff : System RAM\n00100000-bfffffff : System RAM\n"),
         ("sys/devices/system/cpu/online", "0-1,4\n"),
         ("sys/devices/system/cpu/possible", "0-7\n"),
-        (
-            "sys/kernel/mm/transparent_hugepage/enabled",
-            "always [madvise] never\n",
-        ),
+        ("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n"),
     ] {
         scratch.write(rel, text);
     }
-    let auxv: Vec<u8> = [16usize, 1, 6, 4096, 0, 0]
-        .iter()
-        .flat_map(|word| word.to_ne_bytes())
-        .collect();
+    let auxv: Vec<u8> =
+        [16usize, 1, 6, 4096, 0, 0].iter().flat_map(|word| word.to_ne_bytes()).collect();
     scratch.write(AUXV, auxv);
     scratch
 }
@@ -67,10 +59,7 @@ fn host() -> Scratch {
 fn the_facts_of_an_old_release_without_root() {
     let scratch = host();
     let host = Host::read(&scratch.0).unwrap();
-    assert_eq!(
-        (host.name.as_str(), host.kernel_release.as_str()),
-        ("lab", "5.10.89")
-    );
+    assert_eq!((host.name.as_str(), host.kernel_release.as_str()), ("lab", "5.10.89"));
     assert_eq!((host.page_size_bytes, host.orders), (4096, 11));
     assert_eq!(host.online_cpus, [Cpu(0), Cpu(1), Cpu(4)]);
     assert_eq!(host.possible_cpus.len(), 8);
@@ -92,15 +81,9 @@ fn the_facts_of_an_old_release_without_root() {
     assert_eq!(host.zones[2].span(), None);
     assert_eq!(host.setting("vm.swappiness"), Some("60"));
     assert_eq!(host.setting("vm.dirty_ratio"), Some("20"));
-    assert_eq!(
-        host.setting("vm.lowmem_reserve_ratio"),
-        Some("256\t256\t32")
-    );
+    assert_eq!(host.setting("vm.lowmem_reserve_ratio"), Some("256\t256\t32"));
     assert_eq!(host.setting("vm.panic_on_oom"), None);
-    assert_eq!(
-        host.setting("transparent_hugepage.enabled"),
-        Some("madvise")
-    );
+    assert_eq!(host.setting("transparent_hugepage.enabled"), Some("madvise"));
     assert_eq!(host.setting("lockdown"), None);
 }
 
@@ -110,17 +93,10 @@ fn the_page_map_is_read_without_the_holes() {
     let mut host = Host::read(&scratch.0).unwrap();
     assert_eq!(
         host.page_map_ranges(),
-        [
-            Pfn(1)..Pfn(0x9f),
-            Pfn(0x100)..Pfn(0x1000),
-            Pfn(0x1000)..Pfn(0xc_0000)
-        ]
+        [Pfn(1)..Pfn(0x9f), Pfn(0x100)..Pfn(0x1000), Pfn(0x1000)..Pfn(0xc_0000)]
     );
     host.ram.clear();
-    assert_eq!(
-        host.page_map_ranges(),
-        [Pfn(1)..Pfn(0x1000), Pfn(0x1000)..Pfn(0x10_0000)]
-    );
+    assert_eq!(host.page_map_ranges(), [Pfn(1)..Pfn(0x1000), Pfn(0x1000)..Pfn(0x10_0000)]);
 }
 
 #[test]

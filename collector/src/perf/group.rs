@@ -111,7 +111,8 @@ impl CpuGroup {
             // The event that was opened last fires first: a chain stands right before its event.
             let chains = match chains {
                 Some(Stacks::Sampled(period)) => {
-                    let opts = sampling_opts(u64::from(period.max(1)), setup.stacks, true, has_lost);
+                    let opts =
+                        sampling_opts(u64::from(period.max(1)), setup.stacks, true, has_lost);
                     Some(add(opts).map_err(fail(&wanted.name))?)
                 }
                 _ => None,
@@ -180,7 +181,11 @@ impl CpuGroup {
 
     /// What the counters say. A ring that was full to the end could tell of no gap: that last gap
     /// goes to the sink.
-    pub(super) fn counts(&mut self, counts: &mut Vec<Count>, sink: &mut dyn Sink) -> io::Result<()> {
+    pub(super) fn counts(
+        &mut self,
+        counts: &mut Vec<Count>,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
         let mut lost = 0;
         for member in &self.members {
             let sampled = member.sampling.stat()?;
@@ -233,7 +238,8 @@ fn sampling_opts(period: u64, stacks: Stacks, has_chain: bool, has_lost: bool) -
 fn hint(error: &io::Error, open_files: u64) -> String {
     match error.raw_os_error() {
         Some(libc::EACCES | libc::EPERM) => {
-            "run as root or with CAP_PERFMON, and see kernel.perf_event_paranoid and lockdown".into()
+            "run as root or with CAP_PERFMON, and see kernel.perf_event_paranoid and lockdown"
+                .into()
         }
         Some(libc::EMFILE | libc::ENFILE) => format!(
             "an open file for each event and processor is needed and the limit is {open_files}: \

@@ -20,10 +20,8 @@ pub(super) fn redirect(event: &File, ring_owner: &File) -> io::Result<()> {
 /// Waits until one of the descriptors can be read. A signal ends the wait too.
 #[allow(unsafe_code)]
 pub(super) fn wait_readable(fds: &[RawFd], at_most: Duration) -> io::Result<()> {
-    let mut polled: Vec<libc::pollfd> = fds
-        .iter()
-        .map(|fd| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 })
-        .collect();
+    let mut polled: Vec<libc::pollfd> =
+        fds.iter().map(|fd| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 }).collect();
     let timeout = libc::c_int::try_from(at_most.as_millis()).unwrap_or(libc::c_int::MAX);
     let count = libc::nfds_t::try_from(polled.len()).unwrap_or(libc::nfds_t::MAX);
     // SAFETY: the pointer and the count are those of a vector that outlives the call.

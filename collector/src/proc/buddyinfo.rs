@@ -23,17 +23,11 @@ pub fn parse(text: &str) -> Result<Vec<BuddyRow>, ParseError> {
             .split_whitespace()
             .map(|count| line.number(Some(count), ROW))
             .collect::<Result<Vec<u64>, _>>()?;
-        let orders = rows
-            .first()
-            .map_or(free_blocks.len(), |first| first.free_blocks.len());
+        let orders = rows.first().map_or(free_blocks.len(), |first| first.free_blocks.len());
         if free_blocks.is_empty() || free_blocks.len() != orders {
             return Err(line.wrong(ROW));
         }
-        rows.push(BuddyRow {
-            node,
-            zone: zone.to_owned(),
-            free_blocks,
-        });
+        rows.push(BuddyRow { node, zone: zone.to_owned(), free_blocks });
     }
     Ok(rows)
 }
@@ -53,10 +47,7 @@ mod tests {
         assert_eq!(rows.len(), 2);
         assert_eq!((rows[0].node, rows[0].zone.as_str()), (NodeId(0), "DMA"));
         assert_eq!((rows[1].node, rows[1].zone.as_str()), (NodeId(1), "Normal"));
-        assert_eq!(
-            rows[0].free_blocks,
-            [1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 14]
-        );
+        assert_eq!(rows[0].free_blocks, [1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 14]);
         assert_eq!(rows[1].free_blocks[13], 15);
     }
 
@@ -76,10 +67,6 @@ mod tests {
             assert!(parse(text).is_err(), "{text:?}");
         }
         let error = parse("Node 0, zone DMA 1 2\nNode 0, zo\n").unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("/proc/buddyinfo, line 2: expected `Node N, zone")
-        );
+        assert!(error.to_string().starts_with("/proc/buddyinfo, line 2: expected `Node N, zone"));
     }
 }

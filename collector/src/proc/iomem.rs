@@ -67,19 +67,8 @@ mod tests {
 
     #[test]
     fn hidden_addresses_are_no_memory_and_garbage_is_an_error() {
-        assert!(
-            parse("00000000-00000000 : System RAM\n", 4096)
-                .unwrap()
-                .is_empty()
-        );
-        for text in [
-            "",
-            "x\n",
-            "0-1\n",
-            "0-x : System RAM\n",
-            "0 : System RAM\n",
-            "0-1 : Syst",
-        ] {
+        assert!(parse("00000000-00000000 : System RAM\n", 4096).unwrap().is_empty());
+        for text in ["", "x\n", "0-1\n", "0-x : System RAM\n", "0 : System RAM\n", "0-1 : Syst"] {
             assert!(parse(text, 4096).is_err(), "{text:?}");
         }
     }

@@ -86,10 +86,7 @@ pub fn scan<E: From<Error>>(
             let before = clock::now();
             let read = read_at(&file, &mut bytes[..wanted], pfn)
                 .map_err(|source| root.error(PATH, source))?;
-            let stamp = Stamp {
-                before,
-                after: clock::now(),
-            };
+            let stamp = Stamp { before, after: clock::now() };
             cut_runs(&bytes[..read], Pfn(pfn), stamp, &mut runs);
             told += (read / ENTRY_BYTES) as u64;
             if !runs.is_empty() {
@@ -133,12 +130,7 @@ fn cut_runs(bytes: &[u8], first: Pfn, stamp: Stamp, runs: &mut Vec<PageRun>) {
         }
         match runs.last_mut() {
             Some(run) if run.page_use == last_use => run.pages += 1,
-            _ => runs.push(PageRun {
-                stamp,
-                pfn: Pfn(pfn),
-                pages: 1,
-                page_use: last_use,
-            }),
+            _ => runs.push(PageRun { stamp, pfn: Pfn(pfn), pages: 1, page_use: last_use }),
         }
     }
 }
@@ -207,38 +199,19 @@ mod tests {
     #[test]
     fn runs_by_use_within_the_ranges() {
         let scratch = map(&[SLAB, BUDDY, BUDDY, LRU, LRU | MMAP, 0, SLAB]);
-        let (told, found) = runs(
-            &scratch.0,
-            &[Pfn(4)..Pfn(6), Pfn(1)..Pfn(4), Pfn(2)..Pfn(3)],
-        );
+        let (told, found) = runs(&scratch.0, &[Pfn(4)..Pfn(6), Pfn(1)..Pfn(4), Pfn(2)..Pfn(3)]);
         assert_eq!(told, 5);
-        assert_eq!(
-            found,
-            [
-                (1, 2, PageUse::Free),
-                (3, 2, PageUse::Lru),
-                (5, 1, PageUse::Untold)
-            ]
-        );
+        assert_eq!(found, [(1, 2, PageUse::Free), (3, 2, PageUse::Lru), (5, 1, PageUse::Untold)]);
     }
 
     #[test]
     fn a_chunk_ends_a_run_and_the_file_ends_the_scan() {
         let scratch = map(&vec![BUDDY; 8192 + 5]);
-        assert_eq!(
-            runs(&scratch.0, &[Pfn(u64::MAX - 1)..Pfn(u64::MAX)]),
-            (0, vec![])
-        );
+        assert_eq!(runs(&scratch.0, &[Pfn(u64::MAX - 1)..Pfn(u64::MAX)]), (0, vec![]));
         let (told, found) = runs(&scratch.0, &[Pfn(8000)..Pfn(20_000)]);
         assert_eq!(told, 192 + 5);
-        assert_eq!(
-            found,
-            [(8000, 192, PageUse::Free), (8192, 5, PageUse::Free)]
-        );
-        assert_eq!(
-            runs(&scratch.0, &[Pfn(30_000)..Pfn(u64::MAX), Pfn(5)..Pfn(5)]),
-            (0, vec![])
-        );
+        assert_eq!(found, [(8000, 192, PageUse::Free), (8192, 5, PageUse::Free)]);
+        assert_eq!(runs(&scratch.0, &[Pfn(30_000)..Pfn(u64::MAX), Pfn(5)..Pfn(5)]), (0, vec![]));
     }
 
     #[test]
@@ -259,9 +232,6 @@ mod tests {
         assert!(matches!(end, Err(Full)));
         assert_eq!(calls, 1);
         let error = scan::<Error>(&Root::new("/nowhere"), &[], |_| Ok(())).unwrap_err();
-        assert!(
-            error.to_string().contains("CONFIG_PROC_PAGE_MONITOR"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("CONFIG_PROC_PAGE_MONITOR"), "{error}");
     }
 }

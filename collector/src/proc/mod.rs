@@ -34,20 +34,13 @@ pub(crate) fn whole_lines<'a>(
     if text.ends_with('\n') {
         Ok(lines(file, text))
     } else {
-        Err(ParseError::Absent {
-            file,
-            expected: "a newline at the end",
-        })
+        Err(ParseError::Absent { file, expected: "a newline at the end" })
     }
 }
 
 /// The lines of a text that may have lost its last newline on the way.
 pub(crate) fn lines<'a>(file: &'static str, text: &'a str) -> impl Iterator<Item = Line<'a>> {
-    text.lines().enumerate().map(move |(index, text)| Line {
-        file,
-        number: index + 1,
-        text,
-    })
+    text.lines().enumerate().map(move |(index, text)| Line { file, number: index + 1, text })
 }
 
 impl<'a> Line<'a> {
@@ -67,9 +60,7 @@ impl<'a> Line<'a> {
         token: Option<&str>,
         expected: &'static str,
     ) -> Result<T, ParseError> {
-        token
-            .and_then(|token| token.parse().ok())
-            .ok_or_else(|| self.wrong(expected))
+        token.and_then(|token| token.parse().ok()).ok_or_else(|| self.wrong(expected))
     }
 
     /// Node and zone of `Node 0, zone   Normal` and the rest of the line.
@@ -78,11 +69,7 @@ impl<'a> Line<'a> {
         expected: &'static str,
     ) -> Result<(NodeId, &'a str, &'a str), ParseError> {
         let split = || {
-            let (node, rest) = self
-                .text
-                .trim_start()
-                .strip_prefix("Node")?
-                .split_once(',')?;
+            let (node, rest) = self.text.trim_start().strip_prefix("Node")?.split_once(',')?;
             let rest = rest.trim_start().strip_prefix("zone")?.trim_start();
             let end = rest.find([' ', '\t', ',']).unwrap_or(rest.len());
             let (zone, rest) = rest.split_at(end);

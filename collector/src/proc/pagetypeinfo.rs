@@ -67,9 +67,8 @@ pub fn parse_whole(text: &str) -> Result<PageTypeInfo, ParseError> {
             info.pageblock_order = Order(line.number(Some(order.trim()), BLOCK_ORDER)?);
         } else if let Some(pages) = line.text.strip_prefix("Pages per block:") {
             info.pages_per_block = line.number(Some(pages.trim()), "`Pages per block: N`")?;
-        } else if let Some(heading) = line
-            .text
-            .strip_prefix("Free pages count per migrate type at order")
+        } else if let Some(heading) =
+            line.text.strip_prefix("Free pages count per migrate type at order")
         {
             orders = heading.split_whitespace().count();
             part = Part::Free;
@@ -92,15 +91,8 @@ pub fn parse_whole(text: &str) -> Result<PageTypeInfo, ParseError> {
         }
     }
     if info.pages_per_block == 0 || info.migrate_types.is_empty() || zones_with_blocks == 0 {
-        let expected = if info.pages_per_block == 0 {
-            BLOCK_ORDER
-        } else {
-            BLOCKS
-        };
-        return Err(ParseError::Absent {
-            file: FILE,
-            expected,
-        });
+        let expected = if info.pages_per_block == 0 { BLOCK_ORDER } else { BLOCKS };
+        return Err(ParseError::Absent { file: FILE, expected });
     }
     Ok(info)
 }
@@ -108,11 +100,7 @@ pub fn parse_whole(text: &str) -> Result<PageTypeInfo, ParseError> {
 fn free_row(line: &Line<'_>, orders: usize, rows: &mut Vec<PageTypeRow>) -> Result<(), ParseError> {
     let wrong = || line.wrong(FREE_ROW);
     let (node, zone, rest) = line.node_and_zone(FREE_ROW)?;
-    let rest = rest
-        .trim_start_matches(',')
-        .trim_start()
-        .strip_prefix("type")
-        .ok_or_else(wrong)?;
+    let rest = rest.trim_start_matches(',').trim_start().strip_prefix("type").ok_or_else(wrong)?;
     let mut words = rest.split_whitespace();
     let migrate_type = words.next().ok_or_else(wrong)?;
     let first = rows.len();
@@ -128,11 +116,7 @@ fn free_row(line: &Line<'_>, orders: usize, rows: &mut Vec<PageTypeRow>) -> Resu
             is_lower_bound: digits.is_some(),
         });
     }
-    if orders == 0 || rows.len() - first != orders {
-        Err(wrong())
-    } else {
-        Ok(())
-    }
+    if orders == 0 || rows.len() - first != orders { Err(wrong()) } else { Ok(()) }
 }
 
 fn blocks_row(
@@ -152,11 +136,7 @@ fn blocks_row(
             is_lower_bound: false,
         });
     }
-    if cells.next().is_some() {
-        Err(line.wrong(BLOCKS_ROW))
-    } else {
-        Ok(())
-    }
+    if cells.next().is_some() { Err(line.wrong(BLOCKS_ROW)) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -183,33 +163,17 @@ Node 1, zone   Normal            1            2            3            0       
     #[test]
     fn headings_cells_and_the_cap() {
         let info = parse_whole(CAPPED).unwrap();
-        assert_eq!(
-            (info.pageblock_order, info.pages_per_block),
-            (Order(9), 512)
-        );
+        assert_eq!((info.pageblock_order, info.pages_per_block), (Order(9), 512));
         assert_eq!(
             info.migrate_types,
-            [
-                "Unmovable",
-                "Movable",
-                "Reclaimable",
-                "HighAtomic",
-                "CMA",
-                "Isolate"
-            ]
+            ["Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate"]
         );
         assert_eq!(info.rows.len(), 3 * 3 + 6);
         let capped = &info.rows[3];
         assert_eq!((capped.node, capped.zone.as_str()), (NodeId(1), "Normal"));
-        assert_eq!(
-            (capped.migrate_type.as_str(), capped.order),
-            ("Movable", Some(Order(0)))
-        );
+        assert_eq!((capped.migrate_type.as_str(), capped.order), ("Movable", Some(Order(0))));
         assert_eq!((capped.blocks, capped.is_lower_bound), (100_000, true));
-        assert_eq!(
-            (info.rows[4].blocks, info.rows[4].is_lower_bound),
-            (1572, false)
-        );
+        assert_eq!((info.rows[4].blocks, info.rows[4].is_lower_bound), (1572, false));
         let blocks = &info.rows[10];
         assert_eq!(
             (blocks.migrate_type.as_str(), blocks.order, blocks.blocks),

@@ -32,20 +32,14 @@ const NAMES: [&str; 7] = [
 
 impl Columns {
     fn parse(line: &Line<'_>) -> Result<Self, ParseError> {
-        let rest = line
-            .text
-            .strip_prefix('#')
-            .ok_or_else(|| line.wrong(HEADING))?;
+        let rest = line.text.strip_prefix('#').ok_or_else(|| line.wrong(HEADING))?;
         let words: Vec<&str> = rest.split_whitespace().collect();
         let mut from_end = [0; NAMES.len()];
         for (place, name) in from_end.iter_mut().zip(NAMES) {
             let index = words.iter().position(|word| *word == name);
             *place = words.len() - index.ok_or_else(|| line.wrong(HEADING))?;
         }
-        Ok(Self {
-            words: words.len(),
-            from_end,
-        })
+        Ok(Self { words: words.len(), from_end })
     }
 
     /// A cache may be named with a space by a module: numbers are counted from the end of the line.
@@ -59,15 +53,7 @@ impl Columns {
             *number = line.number(words.get(words.len() - from_end).copied(), ROW)?;
         }
         let name_words = words.len() + 1 - self.words;
-        let [
-            active_objects,
-            objects,
-            size,
-            per_slab,
-            pages,
-            active_slabs,
-            slabs,
-        ] = numbers;
+        let [active_objects, objects, size, per_slab, pages, active_slabs, slabs] = numbers;
         Ok(SlabRow {
             cache: words[..name_words].join(" "),
             active_objects,
@@ -87,23 +73,14 @@ impl Columns {
 /// A heading or a column is missing, or a line has too few numbers.
 pub fn parse(text: &str) -> Result<Vec<SlabRow>, ParseError> {
     let mut lines = whole_lines(FILE, text)?;
-    let absent = |expected| ParseError::Absent {
-        file: FILE,
-        expected,
-    };
+    let absent = |expected| ParseError::Absent { file: FILE, expected };
     let version = lines.next().ok_or_else(|| absent(VERSION))?;
     if !version.text.starts_with("slabinfo - version:") {
         return Err(version.wrong(VERSION));
     }
     let columns = Columns::parse(&lines.next().ok_or_else(|| absent(HEADING))?)?;
-    let rows = lines
-        .map(|line| columns.row(&line))
-        .collect::<Result<Vec<_>, _>>()?;
-    if rows.is_empty() {
-        Err(absent(ROW))
-    } else {
-        Ok(rows)
-    }
+    let rows = lines.map(|line| columns.row(&line)).collect::<Result<Vec<_>, _>>()?;
+    if rows.is_empty() { Err(absent(ROW)) } else { Ok(rows) }
 }
 
 #[cfg(test)]
@@ -134,11 +111,7 @@ mod tests {
             }
         );
         assert_eq!(
-            (
-                rows[1].cache.as_str(),
-                rows[1].active_objects,
-                rows[1].slabs
-            ),
+            (rows[1].cache.as_str(), rows[1].active_objects, rows[1].slabs),
             ("odd name", 1, 7)
         );
     }
@@ -149,10 +122,7 @@ mod tests {
             # name <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables <limit> <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail> : globalstat <listallocs> : cpustat <allochit>\n\
             pid 1 2 3 4 5 : tunables 0 0 0 : slabdata 6 7 8 : globalstat 9 : cpustat 10\n";
         let rows = parse(text).unwrap();
-        assert_eq!(
-            (rows[0].cache.as_str(), rows[0].active_slabs, rows[0].slabs),
-            ("pid", 6, 7)
-        );
+        assert_eq!((rows[0].cache.as_str(), rows[0].active_slabs, rows[0].slabs), ("pid", 6, 7));
     }
 
     #[test]
@@ -166,13 +136,9 @@ mod tests {
         ] {
             assert!(parse(&format!("{HEAD}{tail}")).is_err(), "{tail:?}");
         }
-        for text in [
-            "",
-            "\n",
-            "slabinfo - version: 2.1\n",
-            "slabinfo - version: 2.1\n# name\n",
-            "x\ny\n",
-        ] {
+        for text in
+            ["", "\n", "slabinfo - version: 2.1\n", "slabinfo - version: 2.1\n# name\n", "x\ny\n"]
+        {
             assert!(parse(text).is_err(), "{text:?}");
         }
     }

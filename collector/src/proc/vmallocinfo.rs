@@ -28,10 +28,7 @@ pub enum Addresses {
 /// What these rows hold in place of addresses. Only real ones differ by the size printed beside them.
 #[must_use]
 pub fn addresses(rows: &[VmallocRow]) -> Addresses {
-    if rows
-        .iter()
-        .all(|row| row.start_address == 0 && row.end_address == 0)
-    {
+    if rows.iter().all(|row| row.start_address == 0 && row.end_address == 0) {
         Addresses::Zero
     } else if rows
         .iter()
@@ -81,14 +78,7 @@ fn row(line: &Line<'_>) -> Result<VmallocRow, ParseError> {
             flags.push_str(word);
         }
     }
-    Ok(VmallocRow {
-        start_address,
-        end_address,
-        bytes,
-        caller,
-        pages,
-        flags,
-    })
+    Ok(VmallocRow { start_address, end_address, bytes, caller, pages, flags })
 }
 
 /// `function+0x12/0x34`, or a bare address where the kernel knows no symbol.
@@ -129,22 +119,10 @@ mod tests {
             (rows[1].pages, rows[1].flags.as_str()),
             (None, "phys=0x00000000000a0000 ioremap")
         );
-        assert_eq!(
-            rows[3].caller.as_deref(),
-            Some("probe+0x10/0x20 [some_driver]")
-        );
-        assert_eq!(
-            (rows[4].caller.as_deref(), rows[4].flags.as_str()),
-            (None, "vm_map_ram")
-        );
-        assert_eq!(
-            (rows[5].caller.as_deref(), rows[5].flags.as_str()),
-            (None, "unpurged vm_area")
-        );
-        assert_eq!(
-            (rows[6].bytes, rows[6].flags.as_str()),
-            (2_097_152, "vmalloc")
-        );
+        assert_eq!(rows[3].caller.as_deref(), Some("probe+0x10/0x20 [some_driver]"));
+        assert_eq!((rows[4].caller.as_deref(), rows[4].flags.as_str()), (None, "vm_map_ram"));
+        assert_eq!((rows[5].caller.as_deref(), rows[5].flags.as_str()), (None, "unpurged vm_area"));
+        assert_eq!((rows[6].bytes, rows[6].flags.as_str()), (2_097_152, "vmalloc"));
     }
 
     #[test]

@@ -37,24 +37,13 @@ mod tests {
     fn names_and_numbers() {
         let rows = parse("nr_free_pages 943688\npgfree 18446744073709551615\n").unwrap();
         assert_eq!(rows.len(), 2);
-        assert_eq!(
-            (rows[0].key.as_str(), rows[0].value),
-            ("nr_free_pages", 943_688)
-        );
+        assert_eq!((rows[0].key.as_str(), rows[0].value), ("nr_free_pages", 943_688));
         assert_eq!(rows[1].value, u64::MAX);
     }
 
     #[test]
     fn a_cut_or_foreign_text_is_an_error() {
-        for text in [
-            "",
-            "nr_free_pages 9",
-            "nr_free_pages\n",
-            "a b\n",
-            "a 1 2\n",
-            "\n",
-            "a -1\n",
-        ] {
+        for text in ["", "nr_free_pages 9", "nr_free_pages\n", "a b\n", "a 1 2\n", "\n", "a -1\n"] {
             assert!(parse(text).is_err(), "{text:?}");
         }
     }

@@ -37,18 +37,8 @@ impl Place {
     }
 
     fn row(&self, cpu: Option<Cpu>, key: String, value: i64) -> ZoneRow {
-        let zone = if self.in_node_block {
-            String::new()
-        } else {
-            self.zone.clone()
-        };
-        ZoneRow {
-            node: self.node,
-            zone,
-            cpu,
-            key,
-            value,
-        }
+        let zone = if self.in_node_block { String::new() } else { self.zone.clone() };
+        ZoneRow { node: self.node, zone, cpu, key, value }
     }
 }
 
@@ -65,11 +55,7 @@ pub fn parse(text: &str) -> Result<Vec<ZoneRow>, ParseError> {
                 return Err(line.wrong(WHOLE_ZONE));
             }
             let (node, zone, _) = line.node_and_zone(TITLE)?;
-            place = Some(Place {
-                node,
-                zone: zone.to_owned(),
-                ..Place::default()
-            });
+            place = Some(Place { node, zone: zone.to_owned(), ..Place::default() });
         } else {
             let place = place.as_mut().ok_or_else(|| line.wrong(TITLE))?;
             read_line(&line, place, &mut rows)?;
@@ -78,10 +64,7 @@ pub fn parse(text: &str) -> Result<Vec<ZoneRow>, ParseError> {
     if place.is_some_and(|place| place.is_whole()) {
         Ok(rows)
     } else {
-        Err(ParseError::Absent {
-            file: FILE,
-            expected: WHOLE_ZONE,
-        })
+        Err(ParseError::Absent { file: FILE, expected: WHOLE_ZONE })
     }
 }
 
@@ -111,9 +94,7 @@ fn read_line(
         place.cpu = Some((Cpu(line.number(Some(cpu.trim()), "`cpu: N`")?), indent));
         return Ok(());
     }
-    let (key, value) = text
-        .rsplit_once(char::is_whitespace)
-        .ok_or_else(|| line.wrong(ROW))?;
+    let (key, value) = text.rsplit_once(char::is_whitespace).ok_or_else(|| line.wrong(ROW))?;
     let key = key.trim_end().trim_end_matches(':');
     let value = signed(value).ok_or_else(|| line.wrong(ROW))?;
     let row = match (key, place.cpu) {
@@ -141,15 +122,8 @@ fn protection(
     place: &Place,
     rows: &mut Vec<ZoneRow>,
 ) -> Result<(), ParseError> {
-    let inner = list
-        .trim()
-        .strip_prefix('(')
-        .and_then(|rest| rest.strip_suffix(')'));
-    for (index, value) in inner
-        .ok_or_else(|| line.wrong(PROTECTION))?
-        .split(',')
-        .enumerate()
-    {
+    let inner = list.trim().strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+    for (index, value) in inner.ok_or_else(|| line.wrong(PROTECTION))?.split(',').enumerate() {
         let value = signed(value.trim()).ok_or_else(|| line.wrong(PROTECTION))?;
         rows.push(place.row(None, format!("protection_{index}"), value));
     }
@@ -158,10 +132,7 @@ fn protection(
 
 /// The kernel prints negative counters as huge unsigned ones.
 fn signed(token: &str) -> Option<i64> {
-    token
-        .parse::<i64>()
-        .ok()
-        .or_else(|| token.parse::<u64>().ok().map(u64::cast_signed))
+    token.parse::<i64>().ok().or_else(|| token.parse::<u64>().ok().map(u64::cast_signed))
 }
 
 #[cfg(test)]
@@ -209,8 +180,7 @@ Node 1, zone  Movable
         cpu: Option<u16>,
         key: &str,
     ) -> Option<&'a ZoneRow> {
-        rows.iter()
-            .find(|row| row.zone == zone && row.cpu == cpu.map(Cpu) && row.key == key)
+        rows.iter().find(|row| row.zone == zone && row.cpu == cpu.map(Cpu) && row.key == key)
     }
 
     #[test]
@@ -228,10 +198,7 @@ Node 1, zone  Movable
         assert_eq!(value("DMA", Some(11), "pcp_high_min"), None);
         assert_eq!(value("DMA", Some(11), "vm stats threshold"), Some(6));
         assert_eq!(value("DMA", None, "start_pfn"), Some(1));
-        assert_eq!(
-            find(&rows, "Movable", None, "managed").unwrap().node,
-            NodeId(1)
-        );
+        assert_eq!(find(&rows, "Movable", None, "managed").unwrap().node, NodeId(1));
         // 2 node, 7 pages, 3 protection, 2 statistics, 2 * 4 of a CPU, 2 trailer; then 3 and 3.
         assert_eq!(rows.len(), 24 + 6);
     }
@@ -240,10 +207,7 @@ Node 1, zone  Movable
     fn a_new_number_of_a_cpu_list_needs_no_change() {
         let text = OLD.replace("batch: 1\n", "batch: 1\n              high_min: 24\n");
         let rows = parse(&text).unwrap();
-        assert_eq!(
-            find(&rows, "DMA", Some(0), "pcp_high_min").unwrap().value,
-            24
-        );
+        assert_eq!(find(&rows, "DMA", Some(0), "pcp_high_min").unwrap().value, 24);
     }
 
     #[test]

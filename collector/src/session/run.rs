@@ -10,6 +10,7 @@ use kmemlab_trace::unit::Nanos;
 
 use super::{RecordOptions, SnapshotThread};
 use crate::capture::{Backend, Count};
+use crate::clock;
 use crate::command::Running;
 use crate::encode::Job;
 use crate::feed::Feeder;
@@ -20,7 +21,6 @@ use crate::record_error::RecordError;
 use crate::root::Root;
 use crate::snapshots::{Ask, Shot};
 use crate::tasks::{self, Task};
-use crate::clock;
 
 /// Rings are looked at this often even when none fills up.
 const ROUND_TIME: Duration = Duration::from_millis(50);
@@ -132,7 +132,11 @@ impl<B: Backend> Run<'_, B> {
         }
     }
 
-    fn reason_to_stop(&self, since: Instant, command: &mut Option<Running>) -> Option<&'static str> {
+    fn reason_to_stop(
+        &self,
+        since: Instant,
+        command: &mut Option<Running>,
+    ) -> Option<&'static str> {
         if self.control.is_stopped() {
             Some("signal")
         } else if command.as_mut().is_some_and(|running| running.status().is_some()) {

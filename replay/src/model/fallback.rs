@@ -170,7 +170,13 @@ impl Model {
 
     /// 6.14 and older: the largest candidate first, or the smallest when it may not be claimed
     /// (`__rmqueue_fallback`).
-    fn fall_back_older(&mut self, zone: usize, order: u8, migrate: u8, flags: Flags) -> Option<u32> {
+    fn fall_back_older(
+        &mut self,
+        zone: usize,
+        order: u8,
+        migrate: u8,
+        flags: Flags,
+    ) -> Option<u32> {
         let lowest = self.lowest_order(order, flags);
         let orders = self.memory.machine().orders;
         let largest = (lowest..orders)
@@ -192,7 +198,8 @@ impl Model {
             self.put_back(head, have, migrate);
         } else {
             self.boost(zone, flags);
-            let is_ours = self.may_claim(have, migrate) && self.is_mostly_ours(head, migrate, other);
+            let is_ours =
+                self.may_claim(have, migrate) && self.is_mostly_ours(head, migrate, other);
             if is_ours {
                 self.memory.move_block(head, migrate);
                 self.memory.set_block_type(head, migrate);

@@ -261,7 +261,10 @@ mod tests {
             let mut pcp = fresh();
             assert_eq!(pcp.refill_blocks(order, PcpHigh::Auto, false), blocks, "order {order}");
             assert_eq!(pcp.high, 9612 + 63);
-            assert_eq!(PerCpu { ..fresh() }.refill_blocks(order, PcpHigh::LowWatermark, false), blocks);
+            assert_eq!(
+                PerCpu { ..fresh() }.refill_blocks(order, PcpHigh::LowWatermark, false),
+                blocks
+            );
         }
     }
 

@@ -1,5 +1,5 @@
 //! A small machine to try sequences on.
-#![allow(dead_code)] // each test file uses its own part
+#![allow(dead_code, unreachable_pub)] // each test file uses its own part
 
 use kmemlab_replay::machine::Machine;
 use kmemlab_replay::memory::{End, Memory};

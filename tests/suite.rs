@@ -1,0 +1,20 @@
+//! The one integration suite: what a user sees of `kmemlab`, end to end.
+//!
+//! `cargo test --release --test suite`. What needs root and tracefs says so on stderr and is passed
+//! over without them; everything else runs anywhere.
+
+// Helpers of a test may stop it, as tests may.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod bad_input;
+mod bad_record;
+mod cli;
+mod damage;
+mod determinism;
+mod disk_full;
+mod kill;
+mod record_live;
+mod salvage;
+mod support;
+mod synthetic;
+mod tidy;
