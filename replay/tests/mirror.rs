@@ -1,4 +1,5 @@
 //! What the mirror makes of short sequences of events; each cites the kernel function behind it.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // tests may
 
 mod bench;
 

@@ -2,6 +2,7 @@
 //!
 //! `SEED=n cargo test --release -p kmemlab-replay --test oracle` repeats a history. The weights of the
 //! operations are random too, so that rare regimes (only frees, one order, a full zone) occur.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // tests may
 
 mod bench;
 

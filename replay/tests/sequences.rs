@@ -1,4 +1,5 @@
 //! Short sequences, one behaviour each, with the kernel function that behaves so.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // tests may
 
 mod bench;
 
