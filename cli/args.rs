@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use kmemlab_collector::Stacks;
+use kmemlab_collector::{BackendChoice, Stacks};
 use kmemlab_trace::tracepoint::Group;
 
 use crate::value;
@@ -46,6 +46,9 @@ pub(crate) struct RecordArgs {
     /// Groups of events: page, slab, vmalloc, compaction, reclaim, oom [default: all]
     #[arg(long, value_name = "GROUPS", value_delimiter = ',', value_parser = value::group)]
     pub(crate) events: Vec<Group>,
+    /// Way that events come: tracefs, perf (call chains need it), or auto, which takes the better one
+    #[arg(long, value_name = "WAY", default_value_t)]
+    pub(crate) backend: BackendChoice,
     /// Kernel call chains: none, sampled[:N] (every Nth allocation) or all
     #[arg(long, value_name = "WHICH", default_value = "none", value_parser = value::stacks)]
     pub(crate) stacks: Stacks,
@@ -105,9 +108,30 @@ pub(crate) struct TuiArgs {
     /// The recording
     #[arg(value_name = "NAME.kmt")]
     pub(crate) recording: PathBuf,
+    /// Pass over damaged batches instead of refusing the recording
+    #[arg(long)]
+    pub(crate) salvage: bool,
+    /// View to open with
+    #[arg(long, value_enum, default_value = "overview")]
+    pub(crate) view: TuiView,
     /// Print the first screen and leave
     #[arg(long)]
     pub(crate) once: bool,
+    /// Columns of the printed screen [default: 80]
+    #[arg(long, value_name = "COLUMNS", requires = "once", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) width: Option<u16>,
+    /// Lines of the printed screen [default: 24]
+    #[arg(long, value_name = "LINES", requires = "once", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) height: Option<u16>,
+}
+
+/// A view of the screen.
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+pub(crate) enum TuiView {
+    /// Zones, free blocks, fragmentation, loss
+    Overview,
+    /// Slab caches, as slabtop shows them
+    Slabs,
 }
 
 #[derive(clap::Args, Debug)]

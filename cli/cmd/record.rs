@@ -24,6 +24,7 @@ pub(crate) fn run(args: RecordArgs) -> anyhow::Result<Answer> {
     options.duration = args.duration;
     options.command = args.command;
     options.groups = args.events;
+    options.backend = args.backend;
     options.stacks = args.stacks;
     options.ring_bytes = args.ring;
     options.snapshot_every = args.snapshot_every;

@@ -69,7 +69,7 @@ pub trait Sink {
 }
 
 /// Somewhere events come from.
-pub trait Backend {
+pub trait Backend: std::fmt::Debug {
     /// Its name in the manifest.
     fn name(&self) -> &'static str;
     /// Size of each ring.
@@ -98,4 +98,8 @@ pub trait Backend {
     /// # Errors
     /// A counter cannot be read.
     fn counts(&mut self, sink: &mut dyn Sink) -> Result<Vec<Count>, RecordError>;
+    /// What it found out on the way and the recording should tell.
+    fn take_notes(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }

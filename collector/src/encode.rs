@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, SyncSender};
 
 use kmemlab_trace::batch::EventBatchBuilder;
 use kmemlab_trace::event::{Column, Event, Kind};
@@ -134,7 +134,7 @@ impl Encoder {
     }
 
     /// Works until the queue is closed or writing fails. Empty chunks go back through `spare`.
-    pub(crate) fn run(mut self, jobs: &Receiver<Job>, spare: &Sender<Chunk>) -> Encoded {
+    pub(crate) fn run(mut self, jobs: &Receiver<Job>, spare: &SyncSender<Chunk>) -> Encoded {
         let mut error = None;
         while let Ok(job) = jobs.recv() {
             if let Err(failed) = self.work(job, spare) {
@@ -157,7 +157,7 @@ impl Encoder {
         }
     }
 
-    fn work(&mut self, job: Job, spare: &Sender<Chunk>) -> Result<(), RecordError> {
+    fn work(&mut self, job: Job, spare: &SyncSender<Chunk>) -> Result<(), RecordError> {
         match job {
             Job::Started(valid_from, recorder) => {
                 let manifest = self.writer.manifest_mut();
@@ -181,13 +181,17 @@ impl Encoder {
         Ok(())
     }
 
-    fn finish_round(&mut self, before: Nanos, spare: &Sender<Chunk>) -> Result<(), RecordError> {
+    fn finish_round(
+        &mut self,
+        before: Nanos,
+        spare: &SyncSender<Chunk>,
+    ) -> Result<(), RecordError> {
         let mut merger = std::mem::take(&mut self.merger);
         let done = merger.finish_round(
             before,
             |record| self.event(&record),
-            // Nobody takes it back once the first thread is done.
-            |chunk| drop(spare.send(chunk)),
+            // After a burst there are more than are needed: what finds no room is freed.
+            |chunk| drop(spare.try_send(chunk)),
         );
         self.merger = merger;
         done?;

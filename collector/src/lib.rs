@@ -3,6 +3,7 @@
 //! [`session::record`] makes a recording. Two threads carry the events: the first drains the rings
 //! ([`capture::Backend`]), the second sorts, decodes and writes; a third takes snapshots of `/proc`.
 
+pub mod backend;
 pub mod capture;
 mod choice;
 mod chunk;
@@ -12,6 +13,7 @@ pub mod doctor;
 mod encode;
 pub mod error;
 mod feed;
+pub mod ftrace;
 pub mod host;
 pub mod layout;
 mod merge;
@@ -19,14 +21,17 @@ pub mod perf;
 pub mod proc;
 pub mod progress;
 pub mod record_error;
+pub mod ring_page;
 pub mod root;
 pub mod session;
 mod snapshots;
 mod stacks;
 mod symbols;
+mod sys;
 mod tasks;
 pub mod tracefs;
 
+pub use backend::BackendChoice;
 pub use perf::Stacks;
 pub use progress::{Control, Progress};
 pub use record_error::RecordError;

@@ -11,6 +11,8 @@
 //! A tracepoint that fires while perf already handles another of the same context (task, softirq,
 //! interrupt) is dropped by the kernel before any of this and counted nowhere.
 
+pub(crate) mod counting;
+mod gaps;
 mod group;
 mod record;
 pub(crate) mod sys;
@@ -39,6 +41,29 @@ pub enum Stacks {
     Sampled(u32),
     /// Every allocation.
     All,
+}
+
+impl Stacks {
+    /// One in this many where no number is given. Measured on a busy thread, beside 43 us of tracing
+    /// for each of its rounds of 85 events: 5.5 us more, against 66 us more for every allocation's
+    /// chain. That is why none is the default, and why every chain is seldom worth it.
+    pub const SAMPLED_PERIOD: u32 = 100;
+}
+
+impl std::str::FromStr for Stacks {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let period = match text {
+            "none" => return Ok(Self::None),
+            "all" => return Ok(Self::All),
+            "sampled" => return Ok(Self::Sampled(Self::SAMPLED_PERIOD)),
+            _ => text.strip_prefix("sampled:").and_then(|period| period.parse().ok()),
+        };
+        period.filter(|period| *period > 0).map(Self::Sampled).ok_or_else(|| {
+            format!("expected none, sampled, sampled:N with N from 1, or all; found {text:?}")
+        })
+    }
 }
 
 impl std::fmt::Display for Stacks {
@@ -83,10 +108,10 @@ impl PerfBackend {
         ring_bytes: u64,
         page_bytes: u64,
     ) -> Result<Self, RecordError> {
-        let open_files = sys::raise_open_files();
+        let open_files = sys::OpenFiles::raise();
         let mut size = ring_bytes.clamp(RING_BYTES_MIN, RING_BYTES_MAX).next_power_of_two();
         loop {
-            match Self::open_sized(cpus, wanted, stacks, size, page_bytes, open_files) {
+            match Self::open_sized(cpus, wanted, stacks, size, page_bytes, open_files.limit()) {
                 Err(RecordError::Open { source, .. })
                     if group::is_locked_memory(&source) && size > RING_BYTES_MIN =>
                 {
@@ -158,5 +183,21 @@ impl Backend for PerfBackend {
                 .map_err(|source| RecordError::Ring { action: "read the counters", source })?;
         }
         Ok(counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stacks_read_as_they_are_written() {
+        for text in ["none", "all", "sampled:7"] {
+            assert_eq!(text.parse::<Stacks>().unwrap().to_string(), text);
+        }
+        assert_eq!("sampled".parse(), Ok(Stacks::Sampled(100)));
+        for text in ["", "some", "sampled:", "sampled:0", "sampled:-1"] {
+            assert!(text.parse::<Stacks>().is_err(), "{text}");
+        }
     }
 }

@@ -70,6 +70,27 @@ pub enum RecordError {
         /// What the system said.
         source: io::Error,
     },
+    /// The kernel refused something about the tracing instance.
+    #[error("cannot {action} {}: {source}; {hint}", path.display())]
+    Instance {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// Call chains do not come through tracefs.
+    #[error(
+        "--stacks {stacks} needs perf, and --backend tracefs forbids it; record with --backend perf, \
+         or without call chains"
+    )]
+    NoChains {
+        /// Which chains were asked for.
+        stacks: String,
+    },
     /// The command to be recorded is not there. Nothing was recorded.
     #[error("no command {command} in PATH; nothing was recorded, check its name or give its path")]
     NoCommand {

@@ -14,12 +14,13 @@ use kmemlab_trace::manifest::{self, End};
 use kmemlab_trace::tracepoint::{self, Group, Need};
 use kmemlab_trace::writer::RecordingWriter;
 
+use crate::backend::{self, BackendChoice};
 use crate::capture::{Backend, Count};
 use crate::choice::Choice;
 use crate::encode::{Encoded, Encoder, Job};
 use crate::feed::Feeder;
 use crate::host::Host;
-use crate::perf::{PerfBackend, Stacks, sys};
+use crate::perf::{Stacks, sys};
 use crate::progress::Control;
 use crate::record_error::RecordError;
 use crate::root::Root;
@@ -33,6 +34,8 @@ use run::{Ended, Run};
 
 /// Jobs waiting for the second thread at most, a mebibyte each at most.
 const QUEUE_JOBS: usize = 64;
+/// Empty chunks kept for the first thread at most.
+const SPARE_CHUNKS: usize = 8;
 
 /// What to record, and how.
 #[derive(Clone, Debug)]
@@ -47,6 +50,8 @@ pub struct RecordOptions {
     pub command: Vec<OsString>,
     /// Tracepoints to record; all, when empty.
     pub groups: Vec<Group>,
+    /// Which way events come.
+    pub backend: BackendChoice,
     /// Which events come with a call chain.
     pub stacks: Stacks,
     /// Size of each processor's ring.
@@ -72,6 +77,7 @@ impl RecordOptions {
             duration: None,
             command: Vec::new(),
             groups: Vec::new(),
+            backend: BackendChoice::Auto,
             stacks: Stacks::None,
             ring_bytes: Self::RING_BYTES,
             snapshot_every: Duration::from_secs(1),
@@ -113,21 +119,16 @@ pub fn record(options: &RecordOptions, control: &Control) -> Result<Summary, Rec
     check_host(&root)?;
     let program = command::find(&options.command)?;
     let host = Host::read(&root)?;
-    let choice = Choice::make(&Tracefs::find(&root)?, &options.groups, &host.kernel_release)?;
+    let tracefs = Tracefs::find(&root)?;
+    let choice = Choice::make(&tracefs, &options.groups, &host.kernel_release)?;
     // The rings come first: if the kernel refuses them, there is no output to take away again.
-    let mut backend = PerfBackend::open(
-        &host.online_cpus,
-        &choice.wanted,
-        options.stacks,
-        options.ring_bytes,
-        host.page_size_bytes,
-    )?;
-    let manifest = first_manifest(options, &host, &choice, &backend);
+    let (mut backend, note) = backend::open(&root, &tracefs, &host, &choice, options)?;
+    let manifest = first_manifest(options, &host, &choice, &*backend);
     let writer = RecordingWriter::create(&options.output, manifest, options.force)?;
 
     let bytes = Arc::new(AtomicU64::new(writer.bytes_written()));
     let (jobs, queue) = mpsc::sync_channel(QUEUE_JOBS);
-    let (spare_in, spare_out) = mpsc::channel();
+    let (spare_in, spare_out) = mpsc::sync_channel(SPARE_CHUNKS);
     let encoder = Encoder::new(writer, choice.layout.clone(), Arc::clone(&bytes));
     let encoder = spawn("encoder", move || encoder.run(&queue, &spare_in))?;
     let mut seen = tasks::Seen::default();
@@ -138,9 +139,13 @@ pub fn record(options: &RecordOptions, control: &Control) -> Result<Summary, Rec
     let mut feeder = Feeder::new(jobs, spare_out);
     feeder.send(Job::Shot(Shot::Tasks(at_start)));
 
-    let run = Run { options, control, program, backend: &mut backend, feeder, bytes };
+    let run = Run { options, control, program, backend: &mut *backend, feeder, bytes };
     let ended = run.until_done(&root, &snapshots);
     let mut notes = choice.notes.clone();
+    notes.extend(note);
+    notes.extend(backend.take_notes());
+    // The kernel has its memory back while the rest is written.
+    drop(backend);
     notes.extend(snapshots.join()?);
     let encoded = join("encoder", encoder)?;
     finish(&root, options, &choice, encoded, ended, notes)
@@ -294,8 +299,12 @@ fn finish(
         records.iter().filter_map(of).sum()
     };
     let events = encoded.writer.events_written();
-    let lost = sum(|record| record.lost).max(if counts.is_empty() { encoded.lost } else { 0 });
-    let counted = (!counts.is_empty()).then(|| sum(|record| record.counted));
+    // Rings alone do not tell of which tracepoint the lost ones were.
+    let is_by_tracepoint =
+        !counts.is_empty() && records.iter().any(|record| record.lost.is_some());
+    let lost = if is_by_tracepoint { sum(|record| record.lost) } else { encoded.lost };
+    let is_counted = records.iter().any(|record| record.counted.is_some());
+    let counted = is_counted.then(|| sum(|record| record.counted));
     let mut all_notes = notes;
     all_notes.extend(encode_notes(&encoded));
     if encoded.error.is_none() && ended.error.is_none() {

@@ -169,7 +169,7 @@ impl Format {
 }
 
 /// What stands behind `field` (or, for types that old kernels held for special, `field special`).
-fn field(line: &Line<'_>, rest: &str) -> Result<Field, ParseError> {
+pub(crate) fn field(line: &Line<'_>, rest: &str) -> Result<Field, ParseError> {
     let wrong = || line.wrong(FIELD);
     let (_, rest) = rest.split_once(':').ok_or_else(wrong)?;
     let mut parts = rest.split(';').map(str::trim);

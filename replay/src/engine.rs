@@ -69,7 +69,7 @@ impl From<kmemlab_trace::Error> for ReplayError {
 #[derive(Clone, Copy, Debug)]
 enum Input {
     Alloc { kernel: u32, request: Request },
-    Free { cpu: usize, kernel: u32, order: u8 },
+    Free { cpu: usize, kernel: u32, order: u8, direct: bool },
     Isolated { kernel: u32, order: u8 },
     Marks { node: NodeId, zone: u16, marks: [u64; 3] },
     Kswapd { awake: bool },
@@ -253,14 +253,20 @@ impl<'a> Replay<'a> {
     /// What the model may know of the event.
     #[inline]
     fn listen(&mut self, event: &Event) {
+        let mut direct = false;
         for effect in self.mirror.effects() {
             self.inputs.push(match *effect {
+                Effect::Direct { .. } => {
+                    direct = true;
+                    continue;
+                }
                 Effect::Bulk { cpu, pfn, order, migrate } => Input::Alloc {
                     kernel: pfn,
                     request: Request { cpu, order, gfp: 0xcc0, migrate },
                 },
                 Effect::Returned { pfn, order } => {
-                    Input::Free { cpu: usize::from(event.cpu.0), kernel: pfn, order }
+                    let cpu = usize::from(event.cpu.0);
+                    Input::Free { cpu, kernel: pfn, order, direct: true }
                 }
                 Effect::Isolated { pfn, order } => Input::Isolated { kernel: pfn, order },
             });
@@ -280,7 +286,7 @@ impl<'a> Replay<'a> {
                 self.decays[cpu].last_was_free = true;
                 self.decays[cpu].last_free_pid = event.pid.0;
                 let Some(kernel) = self.pfn(event) else { return };
-                self.inputs.push(Input::Free { cpu, kernel, order: event.order });
+                self.inputs.push(Input::Free { cpu, kernel, order: event.order, direct });
             }
             Kind::PageFreeBatched | Kind::ZoneLocked => self.outcome.page_events += 1,
             Kind::PcpDrain => {
@@ -359,9 +365,14 @@ impl<'a> Replay<'a> {
     fn input(&mut self, model: &mut Model, input: Input) {
         match input {
             Input::Alloc { kernel, request } => self.alloc(model, kernel, &request),
-            Input::Free { cpu, kernel, order } => {
+            Input::Free { cpu, kernel, order, direct } => {
                 let bound = self.bindings.take(kernel, order);
-                model.free(cpu, bound.map_or(kernel, |bound| bound.pfn), order);
+                let pfn = bound.map_or(kernel, |bound| bound.pfn);
+                if direct {
+                    model.free_direct(pfn, order);
+                } else {
+                    model.free(cpu, pfn, order);
+                }
             }
             Input::Isolated { kernel, order } => {
                 if let Some(pfn) = model.isolate(kernel, order) {

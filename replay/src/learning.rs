@@ -3,7 +3,8 @@
 //! `/proc` tells which pages are free at the start, but not the order of the free lists, nor the
 //! type of each pageblock, nor which pages wait on the per-CPU lists. A first pass of the mirror
 //! over the events finds out: a list's head shows when it is taken, a pageblock's type when it is
-//! first named, a waiting page when it leaves its list. These are facts about the kernel's state at
+//! first named, a waiting page when it leaves its list. It also finds the frees that met a locked
+//! per-CPU list and went past it, which shows only later. These are facts about the kernel's state at
 //! the start, not its later decisions: the model starts from them and then decides by itself.
 //! What the recording never touches stays unknown, and cannot matter to it.
 
@@ -26,6 +27,10 @@ pub struct Learned {
     tails: HashMap<usize, Vec<(u32, u8)>>,
     /// Lists that were seen empty: all that came later is known.
     emptied: Vec<bool>,
+    /// The last free of a page in an interrupt, by its number among all frees.
+    freed: HashMap<u32, u64>,
+    /// Frees that went past the per-CPU lists, by their number, rising.
+    direct: Vec<u64>,
 }
 
 impl Learned {
@@ -61,6 +66,28 @@ impl Learned {
         if !self.is_emptied(list) {
             self.tails.entry(list).or_default().push((pfn, order));
         }
+    }
+
+    /// A page was freed in an interrupt, which may have found its per-CPU list locked.
+    pub(crate) fn freed(&mut self, pfn: u32, number: u64) {
+        self.freed.insert(pfn, number);
+    }
+
+    /// The last free of a page went past the per-CPU lists.
+    pub(crate) fn was_direct(&mut self, pfn: u32) {
+        self.direct.extend(self.freed.remove(&pfn));
+    }
+
+    /// The pass is over.
+    pub(crate) fn finish(mut self) -> Self {
+        self.direct.sort_unstable();
+        self.freed = HashMap::new();
+        self
+    }
+
+    /// Frees that went past the per-CPU lists, by their number among all frees, rising.
+    pub(crate) fn direct(&self) -> &[u64] {
+        &self.direct
     }
 
     /// A per-CPU list was empty just now.

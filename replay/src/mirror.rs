@@ -40,6 +40,13 @@ pub enum Effect {
         /// Type of the list.
         migrate: u8,
     },
+    /// The free just told of goes past the per-CPU lists.
+    Direct {
+        /// The block.
+        pfn: u32,
+        /// Its order.
+        order: u8,
+    },
     /// A block thought allocated in bulk was on the buddy lists all along.
     Returned {
         /// The block.
@@ -115,6 +122,11 @@ pub struct Mirror {
     seed: Seed,
     runs: Vec<Run>,
     effects: Vec<Effect>,
+    /// Frees so far.
+    frees: u64,
+    /// Frees known to go past the per-CPU lists, by their number, still to come.
+    direct: std::vec::IntoIter<u64>,
+    next_direct: Option<u64>,
     learner: Option<Learned>,
     /// What did not fit.
     pub residue: Residue,
@@ -130,7 +142,11 @@ impl Mirror {
     pub fn new(machine: &Machine, seed: Seed, learned: Option<&Learned>) -> Self {
         let mut memory = Memory::new(machine);
         seed.fill(&mut memory, learned);
+        let mut direct = learned.map_or_else(Vec::new, |l| l.direct().to_vec()).into_iter();
         Self {
+            frees: 0,
+            next_direct: direct.next(),
+            direct,
             memory,
             seed,
             runs: vec![Run::default(); machine.cpus],
@@ -158,7 +174,7 @@ impl Mirror {
 
     /// What a learning mirror has learned.
     pub fn into_learned(self) -> Option<Learned> {
-        self.learner
+        self.learner.map(Learned::finish)
     }
 
     /// The page map is whole: puts the blocks on the per-CPU lists that the first pass saw leave
@@ -310,6 +326,9 @@ impl Mirror {
                 }
             }
             self.residue.direct_frees += 1 << node.order();
+            if let Some(learner) = &mut self.learner {
+                learner.was_direct(at);
+            }
             let migrate = self.memory.block_type(at);
             self.memory.free(at, node.order(), migrate, false);
             at += 1 << node.order();
@@ -457,6 +476,7 @@ impl Mirror {
         let Some((pfn, zone)) = self.page(event) else { return };
         let order = event.order;
         self.close_run(event);
+        let is_direct = self.count_free(pfn, event);
         let phase = self.seed.phase(pfn, event.time.0);
         match self.memory.pages.get(pfn).state() {
             State::Pcp => {
@@ -482,6 +502,10 @@ impl Mirror {
         }
         let migrate = self.memory.block_type(pfn);
         match self.memory.machine().pcp_list(order, migrate) {
+            Some(_) if is_direct => {
+                self.residue.direct_frees += 1 << order;
+                self.memory.free(pfn, order, migrate, false);
+            }
             Some(index) => {
                 let list = self.memory.pcp(zone, self.cpu(event), index);
                 self.memory.pages.push_front(list, pfn, State::Pcp, order);
@@ -492,6 +516,22 @@ impl Mirror {
                 self.memory.free(pfn, order, migrate, false);
             }
         }
+    }
+
+    /// Numbers the free. `true` when the first pass found that it goes past the per-CPU lists.
+    fn count_free(&mut self, pfn: u32, event: &Event) -> bool {
+        self.frees += 1;
+        if !event.context.is_task()
+            && let Some(learner) = &mut self.learner
+        {
+            learner.freed(pfn, self.frees);
+        }
+        let is_direct = self.next_direct == Some(self.frees);
+        if is_direct {
+            self.next_direct = self.direct.next();
+            self.effects.push(Effect::Direct { pfn, order: event.order });
+        }
+        is_direct
     }
 
     /// Splits the allocated block that holds `[pfn, pfn + 2^order)`, so that the piece can be freed

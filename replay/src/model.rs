@@ -316,11 +316,28 @@ impl Model {
 
     /// Frees a block (`__free_frozen_pages`): to the per-CPU lists where the order is kept there.
     pub fn free(&mut self, cpu: usize, pfn: u32, order: u8) {
-        let Some(zone) = self.memory.zone_of(pfn) else { return };
-        let node = self.memory.pages.get(pfn);
-        if matches!(node.state(), State::Free | State::Pcp) || self.memory.block_at(pfn).is_some() {
+        let Some((zone, migrate)) = self.prepare_free(pfn, order) else { return };
+        match self.memory.machine().pcp_list(order, migrate) {
+            Some(index) => self.pcp_free(zone, cpu, index, pfn, order),
+            None => self.memory.free(pfn, order, migrate, false),
+        }
+    }
+
+    /// Frees a block straight to the buddy lists, because its per-CPU lists were locked
+    /// (`free_one_page`). When that happens is a matter of interrupts, not of policy.
+    pub fn free_direct(&mut self, pfn: u32, order: u8) {
+        if let Some((_, migrate)) = self.prepare_free(pfn, order) {
+            self.memory.free(pfn, order, migrate, false);
+        }
+    }
+
+    /// The zone and type of a block about to be freed; `None` when it is free already.
+    fn prepare_free(&mut self, pfn: u32, order: u8) -> Option<(usize, u8)> {
+        let zone = self.memory.zone_of(pfn)?;
+        let state = self.memory.pages.get(pfn).state();
+        if matches!(state, State::Free | State::Pcp) || self.memory.block_at(pfn).is_some() {
             self.counts.double_frees += 1;
-            return;
+            return None;
         }
         self.counts.frees += 1;
         self.memory.pages.note(pfn, State::Unknown, 0);
@@ -328,10 +345,7 @@ impl Model {
         if migrate == 1 {
             self.count_movable(pfn, order, false);
         }
-        match self.memory.machine().pcp_list(order, migrate) {
-            Some(index) => self.pcp_free(zone, cpu, index, pfn, order),
-            None => self.memory.free(pfn, order, migrate, false),
-        }
+        Some((zone, migrate))
     }
 
     /// Takes a given block for compaction, if it is free; else one of the same order anywhere in

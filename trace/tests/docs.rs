@@ -19,7 +19,10 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/format.md");
 const STALE: &str = "stale: run UPDATE_DOCS=1 cargo test -p kmemlab-trace --test docs";
 const END: &str = "<!-- end -->";
 
-const GENERATORS: [(&str, fn() -> String); 5] = [
+/// Writes a generated part.
+type Generator = fn() -> String;
+
+const GENERATORS: [(&str, Generator); 5] = [
     ("version", version),
     ("fixed columns", fixed_columns),
     ("optional columns", optional_columns),
@@ -120,8 +123,7 @@ fn optional_columns() -> String {
 }
 
 fn tracepoints() -> String {
-    let mut text =
-        String::from("| tracepoint | group | field and its column |\n| --- | --- | --- |\n");
+    let mut text = String::from("| tracepoint | group | column = field |\n| --- | --- | --- |\n");
     for row in tracepoint::ALL {
         let fields: Vec<String> = row
             .fields
@@ -130,7 +132,7 @@ fn tracepoints() -> String {
                 let mark = if field.need == Need::Optional { "?" } else { "" };
                 match (field.field, field.column.name()) {
                     (same, column) if same == column => format!("`{column}`{mark}"),
-                    (field, column) => format!("{field}{mark} `{column}`"),
+                    (field, column) => format!("`{column}` = {field}{mark}"),
                 }
             })
             .collect();

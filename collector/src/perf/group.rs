@@ -12,9 +12,10 @@ use perf_event_open::event::sw::Software;
 use perf_event_open::event::tp::Tracepoint;
 use perf_event_open::sample::Sampler;
 
+use super::gaps::Gaps;
 use super::record::{Record, parse};
 use super::{Stacks, Wanted, sys};
-use crate::capture::{Count, Loss, RawRecord, Role, Sink};
+use crate::capture::{Count, RawRecord, Role, Sink};
 use crate::clock;
 use crate::record_error::RecordError;
 
@@ -49,9 +50,8 @@ pub(super) struct CpuGroup {
     members: Vec<Member>,
     stacks: Stacks,
     has_lost: bool,
-    last_time: Nanos,
+    gaps: Gaps,
     disabled_at: Nanos,
-    told_lost: u64,
 }
 
 impl std::fmt::Debug for CpuGroup {
@@ -82,12 +82,7 @@ impl CpuGroup {
     fn open_with(cpu: Cpu, setup: &Setup<'_>, has_lost: bool) -> Result<Self, RecordError> {
         let fail = |event: &str| {
             let event = event.to_owned();
-            move |source: io::Error| RecordError::Open {
-                hint: hint(&source, setup.open_files),
-                event,
-                cpu: cpu.0,
-                source,
-            }
+            move |source: io::Error| refused(&event, cpu, setup.open_files, source)
         };
         let target = (Proc::ALL, perf_event_open::config::Cpu(u32::from(cpu.0)));
         let leader =
@@ -120,7 +115,6 @@ impl CpuGroup {
             members.push(Member { id: wanted.id, sampling, chains });
         }
         let stacks = setup.stacks;
-        let none = Nanos(0);
         Ok(Self {
             cpu,
             sampler,
@@ -128,9 +122,8 @@ impl CpuGroup {
             members,
             stacks,
             has_lost,
-            last_time: none,
-            disabled_at: none,
-            told_lost: 0,
+            gaps: Gaps::new(cpu),
+            disabled_at: Nanos(0),
         })
     }
 
@@ -163,15 +156,13 @@ impl CpuGroup {
                     let is_extra = !chain.is_empty() && matches!(self.stacks, Stacks::Sampled(_));
                     let role = if is_extra { Role::ChainOfNext } else { Role::Event };
                     sink.record(RawRecord { cpu: self.cpu, time, bytes: raw, chain, role });
-                    self.last_time = time;
+                    self.gaps.event(time);
                     if time >= until {
                         break;
                     }
                 }
                 Record::Lost { time, records } => {
-                    self.told_lost += records;
-                    let from = self.last_time;
-                    sink.loss(Loss { cpu: self.cpu, from, to: time, events: records });
+                    sink.loss(self.gaps.told(time, records));
                 }
                 Record::Other => {}
             }
@@ -200,10 +191,8 @@ impl CpuGroup {
                 lost: sampled.lost_records.filter(|_| self.has_lost),
             });
         }
-        if let events @ 1.. = lost.saturating_sub(self.told_lost) {
-            self.told_lost = lost;
-            let (from, to) = (self.last_time, self.disabled_at);
-            sink.loss(Loss { cpu: self.cpu, from, to, events });
+        if let Some(loss) = self.gaps.untold(self.disabled_at, lost) {
+            sink.loss(loss);
         }
         Ok(())
     }
@@ -233,6 +222,12 @@ fn sampling_opts(period: u64, stacks: Stacks, has_chain: bool, has_lost: bool) -
     opts.record_id_all = true;
     opts.stat_format.lost_records = has_lost;
     opts
+}
+
+/// The kernel refused to open this.
+pub(super) fn refused(event: &str, cpu: Cpu, open_files: u64, source: io::Error) -> RecordError {
+    let hint = hint(&source, open_files);
+    RecordError::Open { event: event.to_owned(), cpu: cpu.0, source, hint }
 }
 
 fn hint(error: &io::Error, open_files: u64) -> String {

@@ -19,7 +19,7 @@ pub(super) fn redirect(event: &File, ring_owner: &File) -> io::Result<()> {
 
 /// Waits until one of the descriptors can be read. A signal ends the wait too.
 #[allow(unsafe_code)]
-pub(super) fn wait_readable(fds: &[RawFd], at_most: Duration) -> io::Result<()> {
+pub(crate) fn wait_readable(fds: &[RawFd], at_most: Duration) -> io::Result<()> {
     let mut polled: Vec<libc::pollfd> =
         fds.iter().map(|fd| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 }).collect();
     let timeout = libc::c_int::try_from(at_most.as_millis()).unwrap_or(libc::c_int::MAX);
@@ -33,22 +33,42 @@ pub(super) fn wait_readable(fds: &[RawFd], at_most: Duration) -> io::Result<()> 
     if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) }
 }
 
-/// Raises the limit of open files as far as it goes without further rights; returns it.
+/// While it lives, the limit of open files is as high as it goes without further rights. Files that
+/// are open stay open when it is put back, and a command that is recorded starts with its own limit.
+#[derive(Debug)]
+pub(super) struct OpenFiles {
+    before: libc::rlimit,
+}
+
+impl OpenFiles {
+    #[allow(unsafe_code)]
+    pub(super) fn raise() -> Self {
+        let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the pointer is to a whole rlimit that outlives the call.
+        unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut before) };
+        set_open_files(libc::rlimit { rlim_cur: before.rlim_max, rlim_max: before.rlim_max });
+        Self { before }
+    }
+
+    /// How many there may be now.
+    pub(super) fn limit(&self) -> u64 {
+        self.before.rlim_max
+    }
+}
+
+impl Drop for OpenFiles {
+    fn drop(&mut self) {
+        set_open_files(self.before);
+    }
+}
+
 #[allow(unsafe_code)]
-pub(super) fn raise_open_files() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointer is to a whole rlimit that outlives the call.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return 0;
+fn set_open_files(limit: libc::rlimit) {
+    // A limit of nothing is what a failed question left: it must not become the limit.
+    if limit.rlim_max > 0 {
+        // SAFETY: the pointer is to a whole rlimit that outlives the call, which only reads it.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
     }
-    if limit.rlim_cur < limit.rlim_max {
-        let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
-        // SAFETY: as above; the kernel only reads the struct.
-        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0 {
-            return raised.rlim_cur;
-        }
-    }
-    limit.rlim_cur
 }
 
 /// While it lives, this thread runs at that nice value, below zero to run before ordinary ones.

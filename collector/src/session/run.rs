@@ -30,7 +30,7 @@ const PROGRESS_TIME: Duration = Duration::from_millis(500);
 
 /// All that the first thread works with.
 #[derive(Debug)]
-pub(super) struct Run<'a, B> {
+pub(super) struct Run<'a, B: ?Sized> {
     pub(super) options: &'a RecordOptions,
     pub(super) control: &'a Control,
     pub(super) program: Option<PathBuf>,
@@ -62,7 +62,7 @@ enum Phase {
     Closing,
 }
 
-impl<B: Backend> Run<'_, B> {
+impl<B: Backend + ?Sized> Run<'_, B> {
     /// Turns the events on, drains until the recording is over, turns them off.
     pub(super) fn until_done(mut self, root: &Root, snapshots: &SnapshotThread) -> Ended {
         let mut ended = Ended { cpu_before_ns: sys::process_cpu_ns(), ..Ended::default() };
@@ -180,7 +180,7 @@ impl Meter {
         Self { started: now, last: now, last_events: 0, fill: 0 }
     }
 
-    fn tell<B>(&mut self, run: &Run<'_, B>, fill: u8) {
+    fn tell<B: ?Sized>(&mut self, run: &Run<'_, B>, fill: u8) {
         self.fill = self.fill.max(fill);
         let since = self.last.elapsed();
         if since < PROGRESS_TIME {

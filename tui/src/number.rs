@@ -1,0 +1,96 @@
+//! Numbers as the screen writes them.
+
+use kmemlab_trace::unit::Nanos;
+
+use crate::source::About;
+
+/// `1,234,567`
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A count in at most `width` characters: thousands as `123k`, millions as `12M`.
+pub(crate) fn short(number: u64, width: usize) -> String {
+    let mut value = number;
+    let mut text = number.to_string();
+    for unit in ["k", "M", "G", "T"] {
+        if text.len() <= width {
+            break;
+        }
+        value /= 1000;
+        text = format!("{value}{unit}");
+    }
+    text
+}
+
+/// Pages in MiB, with one digit after the point.
+pub(crate) fn mebibytes(pages: u64, page_size_bytes: u64) -> String {
+    let tenths = u128::from(pages) * u128::from(page_size_bytes) * 10 / (1 << 20);
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
+/// Thousandths as `12.3 %`.
+pub(crate) fn percent(thousandths: u64) -> String {
+    format!("{}.{} %", thousandths / 10, thousandths % 10)
+}
+
+/// A part of a whole as `12.3%`, as slabtop writes it.
+pub(crate) fn share(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "-".to_owned();
+    }
+    format!("{:.1}%", part as f64 * 100.0 / whole as f64)
+}
+
+/// `+4.906 s`, `+3:04:05`
+pub(crate) fn since(start: Nanos, at: Nanos) -> String {
+    let (sign, span) = if at >= start { ('+', at.0 - start.0) } else { ('-', start.0 - at.0) };
+    let seconds = span / 1_000_000_000;
+    if seconds < 100 {
+        return format!("{sign}{seconds}.{:03} s", span / 1_000_000 % 1000);
+    }
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    format!("{sign}{hours}:{minutes:02}:{:02}", seconds % 60)
+}
+
+/// Time of day at the recorded machine's clock, in UTC.
+pub(crate) fn clock(about: &About, at: Nanos) -> String {
+    let wall = i128::from(about.start_realtime_ns) + i128::from(at.0) - i128::from(about.start.0);
+    let seconds = wall.div_euclid(1_000_000_000).rem_euclid(86_400);
+    format!("{:02}:{:02}:{:02} UTC", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(short(12_345, 5), "12345");
+        assert_eq!(short(123_456, 5), "123k");
+        assert_eq!(short(u64::MAX, 9), "18446744T");
+        assert_eq!(mebibytes(1000, 4096), "3.9");
+        assert_eq!(mebibytes(u64::MAX, 65_536), "1152921504606846975.9");
+        assert_eq!(percent(1000), "100.0 %");
+        assert_eq!(share(1, 0), "-");
+    }
+
+    #[test]
+    fn times_read_well() {
+        assert_eq!(since(Nanos(0), Nanos(4_906_000_000)), "+4.906 s");
+        assert_eq!(since(Nanos(1_500_000_000), Nanos(0)), "-1.500 s");
+        assert_eq!(since(Nanos(0), Nanos(11_045_000_000_000)), "+3:04:05");
+        let about = About { start: Nanos(500), ..About::default() };
+        assert_eq!(clock(&about, Nanos(0)), "23:59:59 UTC");
+        assert_eq!(clock(&about, Nanos(3_600_000_000_500)), "01:00:00 UTC");
+    }
+}
