@@ -259,3 +259,25 @@ impl Iterator for SlabSamples {
         Some(Ok(SlabSample { at: read_at(&batch), rows: rows.collect() }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_sample_is_taken_before_or_after() {
+        let samples = [10, 20, 90].map(|at| Ok(Nanos(at)));
+        let mut nearest = Nearest::new(samples.into_iter(), |at| *at);
+        let mut at = |time: u64| {
+            nearest.advance(Nanos(time)).unwrap();
+            nearest.now
+        };
+        // The first one there is, even from the future.
+        assert_eq!(at(0), Some(Nanos(10)));
+        assert_eq!(at(14), Some(Nanos(10)));
+        assert_eq!(at(16), Some(Nanos(20)));
+        assert_eq!(at(50), Some(Nanos(20)));
+        assert_eq!(at(60), Some(Nanos(90)));
+        assert_eq!(at(1000), Some(Nanos(90)));
+    }
+}

@@ -1,4 +1,4 @@
-//! Recordings that cannot be made: exit 2, one sentence that says what to do, and nothing left behind.
+//! Recordings that cannot be made: exit 2, one sentence that says what to do, nothing left behind.
 
 use std::ffi::OsStr;
 use std::fs;

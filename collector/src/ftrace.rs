@@ -51,14 +51,12 @@ const ROUND_TIME: Duration = Duration::from_millis(1);
 /// Writers that were under way when a ring was turned off are done after this, if not before.
 const SETTLE_TIME: Duration = Duration::from_millis(2);
 
-/// Options of an instance: what could lose or change events is off.
-const OPTIONS: [(&str, &str); 9] = [
+/// Options of an instance: what could lose or change events is off. (`record-cmd` stays on: it costs a
+/// little at task switches, and to switch it off reaches into everyone else's instances.)
+const OPTIONS: [(&str, &str); 7] = [
     // New events are dropped and counted, and no sub-buffer vanishes while it is read.
     ("options/overwrite", "0"),
     ("options/irq-info", "1"),
-    // Would trace every task switch.
-    ("options/record-cmd", "0"),
-    ("options/record-tgid", "0"),
     ("options/markers", "0"),
     ("options/stacktrace", "0"),
     ("options/userstacktrace", "0"),
@@ -233,9 +231,13 @@ impl TracefsBackend {
             counts.push(Count { cpu, id, counted, lost });
             self.agreements.push((cpu, id, agreement));
         }
-        if lost_left > 0 && !counted.is_empty() {
+        let most = counts.iter_mut().filter(|_| lost_left > 0).max_by_key(|count| count.lost);
+        if let Some(Count { counted: Some(counted), lost: Some(lost), id, .. }) = most {
+            *lost += lost_left;
+            *counted += lost_left;
             self.notes.push(format!(
-                "processor {} lost {lost_left} events that the counters did not see either",
+                "processor {} lost {lost_left} events that its counters did not see: they were off, \
+                 or going on or off; of which tracepoints is not known, they are told as of {id}",
                 cpu.0
             ));
         }

@@ -16,6 +16,7 @@ use crate::model::{FallbackCounts, Model, Request, Start};
 use crate::outcome::Outcome;
 use crate::rules::Rules;
 use crate::seeding::Seed;
+use crate::worker::Worker;
 
 mod start;
 
@@ -71,6 +72,7 @@ enum Input {
     Alloc { kernel: u32, request: Request },
     Free { cpu: usize, kernel: u32, order: u8, direct: bool },
     Isolated { kernel: u32, order: u8 },
+    Moved { cpu: usize, kernel: u32 },
     Marks { node: NodeId, zone: u16, marks: [u64; 3] },
     Kswapd { awake: bool },
     Decay { cpu: usize },
@@ -122,12 +124,16 @@ pub fn replay(
 /// The first pass: what no file tells of the start.
 fn learn(recording: &Recording, machine: &Machine, seed: Seed) -> Result<Learned, ReplayError> {
     let mut mirror = Mirror::learning(machine, seed);
+    let mut worker = Worker::new(machine.cpus, 0, None);
     for batch in recording.events()? {
         for event in batch?.iter_only(mirror::KINDS) {
             mirror.step(&event);
+            worker.watch(&event);
         }
     }
-    Ok(mirror.into_learned().unwrap_or_default())
+    let mut learned = mirror.into_learned().unwrap_or_default();
+    learned.worker_ns = worker.first_run_ns();
+    Ok(learned)
 }
 
 struct Replay<'a> {
@@ -141,6 +147,9 @@ struct Replay<'a> {
     start: Start,
     learned: Learned,
     bindings: Bindings,
+    /// The last blocks freed: the kernel's page frame and the model's.
+    freed: [(u32, u32); RECENT],
+    freed_next: usize,
     inputs: Vec<Input>,
     names: Vec<String>,
     tally: Tally,
@@ -154,20 +163,12 @@ struct Replay<'a> {
     last_event: u64,
     active: Vec<bool>,
     kernel_fallbacks: FallbackCounts,
-    decays: Vec<Decay>,
+    worker: Worker,
     outcome: Outcome,
 }
 
-/// The vmstat worker of one processor, as far as its drains show it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Decay {
-    last_ns: u64,
-    last_free_pid: u32,
-    last_was_free: bool,
-}
-
-/// The worker runs about once a second (`vm.stat_interval`).
-const DECAY_NS: u64 = 1_000_000_000;
+/// Frees remembered: more than a batch of folios holds (31).
+const RECENT: usize = 64;
 
 impl<'a> Replay<'a> {
     fn new(
@@ -186,14 +187,16 @@ impl<'a> Replay<'a> {
             options,
             observe,
             active: vec![false; machine.zones.len()],
-            decays: vec![Decay::default(); machine.cpus],
+            worker: Worker::new(machine.cpus, start.since_ns, learned.worker_ns),
             mirror: Mirror::new(&machine, seed.clone(), Some(&learned)),
             model: None,
-            model_from: seed.last_read(),
+            model_from: start.since_ns,
             seed,
             start,
             learned,
             bindings,
+            freed: [(u32::MAX, 0); RECENT],
+            freed_next: 0,
             inputs: Vec::new(),
             names: Vec::new(),
             tally: Tally::default(),
@@ -228,9 +231,6 @@ impl<'a> Replay<'a> {
         if self.first_event.is_none() {
             self.first_event = Some(time);
             self.segment_start = self.now();
-            for decay in &mut self.decays {
-                decay.last_ns = time;
-            }
         }
         if time > self.next_stop {
             self.stop(time)?;
@@ -269,13 +269,16 @@ impl<'a> Replay<'a> {
                     Input::Free { cpu, kernel: pfn, order, direct: true }
                 }
                 Effect::Isolated { pfn, order } => Input::Isolated { kernel: pfn, order },
+                Effect::Moved { cpu, pfn } => Input::Moved { cpu, kernel: pfn },
             });
         }
-        let cpu = usize::from(event.cpu.0).min(self.decays.len() - 1);
+        let cpu = usize::from(event.cpu.0).min(self.mirror.memory().machine().cpus - 1);
+        if let Some(cpu) = self.worker.watch(event) {
+            self.inputs.push(Input::Decay { cpu });
+        }
         match event.kind {
             Kind::PageAlloc => {
                 self.outcome.page_events += 1;
-                self.decays[cpu].last_was_free = false;
                 let Some(kernel) = self.pfn(event) else { return };
                 let (order, gfp, migrate) = (event.order, event.gfp, event.migrate);
                 self.inputs
@@ -283,15 +286,11 @@ impl<'a> Replay<'a> {
             }
             Kind::PageFree => {
                 self.outcome.page_events += 1;
-                self.decays[cpu].last_was_free = true;
-                self.decays[cpu].last_free_pid = event.pid.0;
                 let Some(kernel) = self.pfn(event) else { return };
                 self.inputs.push(Input::Free { cpu, kernel, order: event.order, direct });
             }
-            Kind::PageFreeBatched | Kind::ZoneLocked => self.outcome.page_events += 1,
-            Kind::PcpDrain => {
+            Kind::PageFreeBatched | Kind::ZoneLocked | Kind::PcpDrain => {
                 self.outcome.page_events += 1;
-                self.drained(cpu, event);
             }
             Kind::ExtFrag => {
                 self.outcome.page_events += 1;
@@ -315,18 +314,6 @@ impl<'a> Replay<'a> {
         let zone = self.mirror.memory().zone_of(pfn)?;
         self.active[zone] = true;
         Some(pfn)
-    }
-
-    /// A drain that no free caused is the vmstat worker's: the model's worker runs at the same
-    /// moment. A worker whose lists are short drains nothing, so it also runs by the clock.
-    fn drained(&mut self, cpu: usize, event: &Event) {
-        let decay = &mut self.decays[cpu];
-        let by_free = decay.last_was_free && decay.last_free_pid == event.pid.0;
-        let time = event.time.0;
-        if !by_free && time.saturating_sub(decay.last_ns) > DECAY_NS / 2 {
-            decay.last_ns = time;
-            self.inputs.push(Input::Decay { cpu });
-        }
     }
 
     fn count_fallback(&mut self, event: &Event) {
@@ -368,6 +355,8 @@ impl<'a> Replay<'a> {
             Input::Free { cpu, kernel, order, direct } => {
                 let bound = self.bindings.take(kernel, order);
                 let pfn = bound.map_or(kernel, |bound| bound.pfn);
+                self.freed[self.freed_next % RECENT] = (kernel, pfn);
+                self.freed_next += 1;
                 if direct {
                     model.free_direct(pfn, order);
                 } else {
@@ -377,6 +366,11 @@ impl<'a> Replay<'a> {
             Input::Isolated { kernel, order } => {
                 if let Some(pfn) = model.isolate(kernel, order) {
                     self.bindings.bind(kernel, Bound { pfn, order });
+                }
+            }
+            Input::Moved { cpu, kernel } => {
+                if let Some((_, pfn)) = self.freed.iter().find(|(freed, _)| *freed == kernel) {
+                    model.move_freed(cpu, *pfn);
                 }
             }
             Input::Marks { node, zone, marks } => {
@@ -411,11 +405,8 @@ impl<'a> Replay<'a> {
 
     /// Time has reached a sample or a chunk of the page map, or passed its end.
     fn stop(&mut self, time: u64) -> Result<(), ReplayError> {
-        for cpu in 0..self.decays.len() {
-            if time.saturating_sub(self.decays[cpu].last_ns) > DECAY_NS * 3 / 2 {
-                self.decays[cpu].last_ns = time;
-                self.inputs.push(Input::Decay { cpu });
-            }
+        while let Some(cpu) = self.worker.due(time) {
+            self.inputs.push(Input::Decay { cpu });
         }
         while time > self.next_stop {
             self.close_passed(time);
@@ -429,8 +420,8 @@ impl<'a> Replay<'a> {
                 Some(chunk) => chunk.runs.first().map_or(0, |run| run.stamp.after.0),
                 None => begin(peek_run(&mut self.map)),
             };
-            let decay = self.decays.iter().map(|decay| decay.last_ns + DECAY_NS * 3 / 2).min();
-            self.next_stop = sample.min(chunk).min(decay.unwrap_or(u64::MAX)).max(time);
+            let worker = self.worker.next_due_ns();
+            self.next_stop = sample.min(chunk).min(worker).max(time);
             if self.next_stop == time {
                 break;
             }

@@ -31,6 +31,8 @@ pub struct Learned {
     freed: HashMap<u32, u64>,
     /// Frees that went past the per-CPU lists, by their number, rising.
     direct: Vec<u64>,
+    /// When the vmstat worker was first seen.
+    pub(crate) worker_ns: Option<u64>,
 }
 
 impl Learned {

@@ -20,6 +20,7 @@ mod outcome;
 mod pages;
 pub mod rules;
 pub mod seeding;
+mod worker;
 
 pub use engine::{Options, ReplayError, SampleRow, replay};
 pub use outcome::{

@@ -40,6 +40,14 @@ pub enum Effect {
         /// Type of the list.
         migrate: u8,
     },
+    /// A freed block went to another processor's list than the one that told of the free: the task
+    /// moved in between.
+    Moved {
+        /// Processor whose list it is on.
+        cpu: usize,
+        /// The block.
+        pfn: u32,
+    },
     /// The free just told of goes past the per-CPU lists.
     Direct {
         /// The block.
@@ -587,7 +595,11 @@ impl Mirror {
         self.memory.pages.unlink(pfn);
         let migrate = self.memory.block_type(pfn);
         if let Some(index) = self.memory.machine().pcp_list(node.order(), migrate) {
-            let list = self.memory.pcp(zone, self.cpu(event), index);
+            let cpu = self.cpu(event);
+            let list = self.memory.pcp(zone, cpu, index);
+            if list != node.list() {
+                self.effects.push(Effect::Moved { cpu, pfn });
+            }
             self.memory.pages.push_front(list, pfn, State::Pcp, node.order());
         }
     }

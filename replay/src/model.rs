@@ -456,6 +456,8 @@ fn zonelists(machine: &Machine) -> Vec<Vec<usize>> {
 /// The numbers a model starts from, as `/proc/zoneinfo` told them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Start {
+    /// When `/proc/zoneinfo` was read.
+    pub since_ns: u64,
     /// Watermarks by zone.
     pub marks: Vec<Watermarks>,
     /// Limits of the per-CPU lists: zones in order, processors within.

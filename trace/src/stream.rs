@@ -237,7 +237,7 @@ impl Iterator for Batches {
                     self.damaged += 1;
                     // A lost schema or dictionary takes all that follows with it.
                     if row.rows == 0 || row.has_dictionary {
-                        self.damaged += self.rows.len() as u64;
+                        self.damaged += self.rows.by_ref().count() as u64;
                         return None;
                     }
                 }

@@ -1,4 +1,5 @@
-//! What is on the screen. [`App`] changes by [`Action`]s and by what the source answers, nothing else.
+//! What is on the screen. [`App`] changes by [`Action`]s and by what the source answers, by nothing
+//! else.
 
 use std::time::Duration;
 

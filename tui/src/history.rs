@@ -3,7 +3,8 @@
 use kmemlab_trace::measure;
 use kmemlab_trace::unit::Nanos;
 
-/// Orders whose unusable free space index is shown: the costly order, a huge page, the largest block.
+/// Orders whose unusable free space index is shown: the costly order, a huge page, the largest
+/// block.
 pub const ORDERS: [usize; 3] = [3, 9, 10];
 
 /// Points kept, an even number: more than a screen has columns.

@@ -6,7 +6,8 @@ use kmemlab_trace::unit::{Nanos, NodeId};
 
 use crate::history::History;
 
-/// What may go wrong in a source: its implementors live above this crate and bring errors of several.
+/// What may go wrong in a source: its implementors live above this crate and bring errors of
+/// several.
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A row of moments, each of which can be looked at.

@@ -53,7 +53,7 @@ pub(crate) const LEVELS: u64 = 10;
 const RAMP: [u8; LEVELS as usize] = [0, 17, 18, 19, 20, 26, 32, 38, 44, 51];
 
 /// What stands for a level where there is no colour.
-const MARKS: [char; LEVELS as usize] = [' ', '.', ':', '-', '=', '+', '*', 'o', '#', '@'];
+const MARKS: [char; LEVELS as usize] = [' ', ' ', '-', '-', '=', '=', '*', '*', '#', '#'];
 
 /// What stands for a character where there is no Unicode.
 const ASCII: [(char, char); 21] = [
@@ -169,6 +169,15 @@ impl Theme {
         if self.has_colour() { ' ' } else { MARKS[level.min(MARKS.len() - 1)] }
     }
 
+    /// What the cells of the heat map mean.
+    pub(crate) fn heat_legend(&self) -> &'static str {
+        if self.has_colour() {
+            "the lighter, the more of the zone's free pages stand in the order"
+        } else {
+            "share of the zone's free pages: - 1/9  = 1/3  * 5/9  # 7/9"
+        }
+    }
+
     /// Takes away what the terminal cannot show.
     pub(crate) fn finish(&self, buf: &mut Buffer) {
         for cell in &mut buf.content {
@@ -203,7 +212,7 @@ mod tests {
         let theme = detect(&[("TERM", "xterm"), ("NO_COLOR", "1"), ("LC_CTYPE", "C.utf8")]);
         assert_eq!(theme, Theme::new(Colours::None, true));
         assert_eq!(detect(&[("NO_COLOR", ""), ("TERM", "xterm")]).colours, Colours::Sixteen);
-        assert_eq!(detect(&[("TERM", "dumb"), ("LANG", "C.UTF-8")]).unicode, false);
+        assert!(!detect(&[("TERM", "dumb"), ("LANG", "C.UTF-8")]).unicode);
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn title_line(app: &App, theme: &Theme, canvas: &mut Canvas<'_>) {
     ];
     let needed: u16 = parts.iter().map(|(text, _)| width_of(text) + 2).sum::<u16>() - 2;
     let mut x = canvas.width().saturating_sub(needed);
-    let left = format!("kmemlab {}  {}", about.version, about.name);
+    let left = format!("kmemlab {}", about.version);
     canvas.part(0, 0, x.saturating_sub(2), 1).text(0, 0, &left, theme.title());
     for (text, style) in parts {
         x = canvas.text(x, 0, &text, style) + 2;
@@ -109,9 +109,10 @@ fn tab_line(app: &App, theme: &Theme, canvas: &mut Canvas<'_>) {
             canvas.text(x, 1, &format!(" {name} "), theme.dim())
         } + 1;
     }
-    let host = &app.outline().about.host;
+    let about = &app.outline().about;
+    let what = format!("{}  {}", about.name, about.host);
     let (room, end) = (canvas.width().saturating_sub(x + 1), canvas.width());
-    canvas.part(x + 1, 1, room, 1).right(end - (x + 1).min(end), 0, host, theme.dim());
+    canvas.part(x + 1, 1, room, 1).right(end - (x + 1).min(end), 0, &what, theme.dim());
 }
 
 /// Where in the recording the screen stands, and where events were lost.

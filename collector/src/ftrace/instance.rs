@@ -1,7 +1,7 @@
 //! A tracing instance of our own: its ring, its clock and its events are nobody else's.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -13,6 +13,8 @@ use crate::tracefs::Tracefs;
 
 const FOLDER: &str = "instances";
 const PREFIX: &str = "kmemlab-";
+/// Room asked for at once: some of these files tell nothing to a second read.
+const READ_BYTES: usize = 16 << 10;
 /// Recorders of one process at the same time.
 const OF_ONE_PROCESS: u32 = 16;
 /// The kernel lets go of a ring a little after its last file is closed.
@@ -70,7 +72,10 @@ impl Instance {
     /// The text of one of its files.
     pub(crate) fn read(&self, rel: &str) -> Result<String, RecordError> {
         let path = self.folder.join(rel);
-        fs::read_to_string(&path).map_err(|source| refused("read", &path, source))
+        let mut text = String::with_capacity(READ_BYTES);
+        let read = File::open(&path).and_then(|mut file| file.read_to_string(&mut text));
+        read.map_err(|source| refused("read", &path, source))?;
+        Ok(text)
     }
 
     /// Opens one of its files for reads that never wait.

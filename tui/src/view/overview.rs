@@ -43,14 +43,20 @@ pub(super) fn draw(app: &App, theme: &Theme, canvas: &mut Canvas<'_>) {
     // First a blank line before each of the four parts, then room for the sparklines.
     let blank = u16::from(spare >= 4);
     spare -= 4 * blank;
+    let legend = u16::from(spare > 0);
+    spare -= legend;
     let notes = app.outline().about.notes.len().min(usize::from(spare)) as u16;
     let spark = 1 + ((spare - notes) / ORDERS.len() as u16).min(7);
 
     let mut y = verdict(snapshot, theme, canvas) + blank;
     y = memory(app, &zones, hidden, theme, canvas, y) + blank;
-    y = heat_map(&zones, theme, canvas, y) + blank;
+    y = heat_map(&zones, theme, canvas, y);
+    if legend > 0 {
+        canvas.text(LABEL, y, theme.heat_legend(), theme.dim());
+    }
+    y += legend + blank;
     y = unusable(app, snapshot, spark, theme, canvas, y) + blank;
-    y = loss(app, theme, canvas, y);
+    y = loss(app, notes, theme, canvas, y);
     for (note, y) in app.outline().about.notes.iter().zip(y..y + notes) {
         let next = canvas.text(0, y, "Note", theme.heading()) + 2;
         canvas.text(next, y, note, theme.plain());
@@ -61,10 +67,10 @@ pub(super) fn draw(app: &App, theme: &Theme, canvas: &mut Canvas<'_>) {
 fn standing(zone: &ZoneState) -> Option<(Mood, &'static str)> {
     let free = zone.free_pages()?;
     Some(match (zone.min?, zone.low?, zone.high?) {
-        (min, ..) if free < min => (Mood::Bad, "below min"),
-        (_, low, _) if free < low => (Mood::Warn, "below low"),
-        (.., high) if free < high => (Mood::Fine, "below high"),
-        _ => (Mood::Fine, "above high"),
+        (min, ..) if free < min => (Mood::Bad, "< min"),
+        (_, low, _) if free < low => (Mood::Warn, "< low"),
+        (.., high) if free < high => (Mood::Fine, "< high"),
+        _ => (Mood::Fine, "> high"),
     })
 }
 
@@ -88,12 +94,11 @@ fn judge(snapshot: &Snapshot) -> (Mood, String) {
         return (Mood::Fine, "No zone is short of memory; no free blocks were told".to_owned());
     };
     let share = percent(u64::from(index));
-    let text =
-        |word: &str| format!("{word}: {share} of free memory is out of reach of order {order}");
+    let text = |word: &str| format!("{word} {share} of free memory cannot serve order {order}");
     match index {
-        SHATTERED.. => (Mood::Bad, text("No zone is short, but free memory is in small pieces")),
-        FRAGMENTED.. => (Mood::Warn, text("No zone is short, but free memory is fragmented")),
-        _ => (Mood::Fine, text("No zone is short of memory")),
+        SHATTERED.. => (Mood::Bad, text("Badly fragmented:")),
+        FRAGMENTED.. => (Mood::Warn, text("Fragmented:")),
+        _ => (Mood::Fine, text("No zone is short of memory;")),
     }
 }
 
@@ -119,7 +124,7 @@ fn memory(
         canvas.right(end(column), y, title, theme.dim());
     }
     if hidden > 0 {
-        let more = format!("{hidden} more ↑↓");
+        let more = format!("+{hidden} ↑↓");
         let width = canvas.width();
         canvas.right(width, y, &more, theme.title());
     }
@@ -216,7 +221,7 @@ fn unusable(
     y: u16,
 ) -> u16 {
     let next = canvas.text(0, y, "Unusable free space index", theme.heading()) + 2;
-    let help = "free memory out of an order's reach; 0 to 100 %, worst of each column";
+    let help = "free memory that cannot serve the order, 0 to 100 %";
     canvas.text(next, y, help, theme.dim());
     let now = indices(&snapshot.free_blocks());
     for (row, (order, index)) in (0..).zip(ORDERS.into_iter().zip(now)) {
@@ -226,7 +231,9 @@ fn unusable(
         canvas.text(0, top + lines - 1, &label, theme.plain());
         canvas.right(GUTTER - 2, top + lines - 1, &value, theme.title());
         let width = canvas.width().saturating_sub(GUTTER);
-        let mut part = canvas.part(GUTTER, top, width, lines);
+        // Tall ones keep a line of air above them.
+        let air = u16::from(lines > 2);
+        let mut part = canvas.part(GUTTER, top + air, width, lines - air);
         sparkline(app, usize::from(row), theme, &mut part);
     }
     y + 1 + lines * ORDERS.len() as u16
@@ -263,22 +270,28 @@ fn sparkline(app: &App, which: usize, theme: &Theme, canvas: &mut Canvas<'_>) {
     }
 }
 
-fn loss(app: &App, theme: &Theme, canvas: &mut Canvas<'_>, y: u16) -> u16 {
+fn loss(app: &App, notes: u16, theme: &Theme, canvas: &mut Canvas<'_>, y: u16) -> u16 {
     let loss = &app.outline().loss;
     let next = canvas.text(0, y, "Loss", theme.heading()) + 2;
-    if loss.events == 0 {
-        canvas.text(next, y, "none: no event is missing", theme.plain());
-        return y + 1;
+    let mut text = "none told by the rings".to_owned();
+    let mut style = theme.plain();
+    if loss.events > 0 {
+        let so_far: u64 = loss.by_snapshot.iter().take(app.at() + 1).sum();
+        text = format!(
+            "{} events in {} gaps on {} CPUs; up to here {}",
+            count(loss.events),
+            count(loss.gaps),
+            loss.cpus,
+            count(so_far)
+        );
+        style = theme.mood(Mood::Bad);
     }
-    let so_far: u64 = loss.by_snapshot.iter().take(app.at() + 1).sum();
-    let text = format!(
-        "{} events in {} gaps on {} CPUs, {} of them so far; this screen's /proc numbers are whole",
-        count(loss.events),
-        count(loss.gaps),
-        loss.cpus,
-        count(so_far)
-    );
-    canvas.text(next, y, &text, theme.mood(Mood::Bad));
+    let next = canvas.text(next, y, &text, style);
+    let unseen = app.outline().about.notes.len() - usize::from(notes);
+    if unseen > 0 {
+        // No room for all of them: say at least that they are there.
+        canvas.text(next, y, &format!("; +{unseen} note"), theme.title());
+    }
     y + 1
 }
 
@@ -307,10 +320,10 @@ mod tests {
         assert!(judged(vec![zone(100), zone(5)]).starts_with("!! Node 0 Normal is below its min"));
         assert!(judged(vec![zone(15), zone(5)]).starts_with("!! "));
         assert!(judged(vec![zone(15)]).starts_with("!  Node 0 Normal is below its low"));
-        assert!(judged(vec![zone(25)]).starts_with("!! No zone is short, but"));
+        assert!(judged(vec![zone(25)]).starts_with("!! Badly fragmented: 100.0 %"));
         let mut whole = zone(4096);
         whole.free_blocks = vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4];
-        assert!(judged(vec![whole]).starts_with("ok No zone is short of memory: 0.0 %"));
+        assert!(judged(vec![whole]).starts_with("ok No zone is short of memory; 0.0 %"));
         assert!(judged(Vec::new()).starts_with("ok No zone is short of memory; no free"));
     }
 

@@ -6,7 +6,7 @@ use kmemlab_trace::snapshot::SlabRow;
 
 use super::canvas::{Canvas, width_of};
 use crate::app::App;
-use crate::number::{count, share, since};
+use crate::number::{share, since};
 use crate::source::SlabSample;
 use crate::theme::Theme;
 
@@ -177,8 +177,8 @@ fn cache_bytes(row: &SlabRow, page_size_bytes: u64) -> u64 {
     row.slabs.saturating_mul(row.pages_per_slab).saturating_mul(page_size_bytes)
 }
 
-/// Lines above the caches: four of totals, one of titles.
-const HEAD: u16 = 5;
+/// Lines above the caches: slabtop's five of totals, what sorts, the titles.
+const HEAD: u16 = 7;
 
 /// Caches that fit in a body of that height.
 pub(super) fn rows_visible(height: u16) -> usize {
@@ -219,38 +219,47 @@ fn places(wide: bool) -> impl Iterator<Item = (&'static Column, u16, u16)> {
     })
 }
 
+/// slabtop's own five lines, and what sorts in place of its empty one.
 fn totals(app: &App, slabs: &SlabSample, theme: &Theme, canvas: &mut Canvas<'_>) {
     let rows = &slabs.rows;
     let sum = |value: fn(&SlabRow) -> u64| rows.iter().map(value).fold(0, u64::saturating_add);
-    let pair = |part: u64, whole: u64| {
-        format!("{} / {} ({})", count(part), count(whole), share(part, whole))
-    };
-    let objects = pair(sum(|row| row.active_objects), sum(|row| row.objects));
-    let slab_counts = pair(sum(|row| row.active_slabs), sum(|row| row.slabs));
+    let pair = |part: u64, whole: u64| format!("{part} / {whole} ({})", share(part, whole));
+    let kibibytes = |bytes: u64| format!("{:.2}K", bytes as f64 / 1024.0);
+    let objects = sum(|row| row.objects);
     let used = rows.iter().filter(|row| row.objects > 0).count();
-    let caches = pair(used as u64, rows.len() as u64);
     let active_bytes = sum(|row| row.active_objects.saturating_mul(row.object_size_bytes));
     let bytes = sum(|row| row.objects.saturating_mul(row.object_size_bytes));
-    let size = format!(
-        "{:.2}K / {:.2}K ({})",
-        active_bytes as f64 / 1024.0,
-        bytes as f64 / 1024.0,
-        share(active_bytes, bytes)
-    );
-    let half = (canvas.width() / 2).max(40);
-    for (x, y, name, text) in [
-        (0, 0, "Active / Objects", objects),
-        (half, 0, "Slabs", slab_counts),
-        (0, 1, "Active / Size   ", size),
-        (half, 1, "Caches", caches),
-    ] {
-        let next = canvas.text(x, y, name, theme.dim());
-        canvas.text(next + 1, y, &text, theme.plain());
+    let sizes = || rows.iter().map(|row| row.object_size_bytes);
+    let lines = [
+        ("Active / Total Objects (% used)", pair(sum(|row| row.active_objects), objects)),
+        ("Active / Total Slabs (% used)", pair(sum(|row| row.active_slabs), sum(|row| row.slabs))),
+        ("Active / Total Caches (% used)", pair(used as u64, rows.len() as u64)),
+        (
+            "Active / Total Size (% used)",
+            format!(
+                "{} / {} ({})",
+                kibibytes(active_bytes),
+                kibibytes(bytes),
+                share(active_bytes, bytes)
+            ),
+        ),
+        (
+            "Minimum / Average / Maximum Object",
+            format!(
+                "{} / {} / {}",
+                kibibytes(sizes().min().unwrap_or(0)),
+                kibibytes(bytes.checked_div(objects).unwrap_or(0)),
+                kibibytes(sizes().max().unwrap_or(0))
+            ),
+        ),
+    ];
+    for (y, (name, text)) in (0..).zip(&lines) {
+        canvas.text(1, y, &format!("{name:<34} : {text}"), theme.plain());
     }
     let (letter, name) = app.sort().told();
     let read = since(app.outline().about.start, slabs.at);
-    let line = format!("Sorted by {name} ({letter}); /proc/slabinfo as read at {read}");
-    canvas.text(0, 2, &line, theme.dim());
+    let line = format!(" Sorted by {name} ({letter}); slabinfo was read at {read}");
+    canvas.text(0, lines.len() as u16, &line, theme.dim());
 }
 
 fn titles(sort: Sort, theme: &Theme, canvas: &mut Canvas<'_>) {
