@@ -72,7 +72,7 @@ fn wrong(path: &Path, salvage: bool) -> Option<String> {
     match catch_unwind(AssertUnwindSafe(|| read_all(path, salvage))) {
         Err(panic) => Some(format!("panicked: {}", words(&*panic))),
         Ok(Err(sentence)) if !is_one_sentence(&sentence) => Some(format!("said {sentence:?}")),
-                Ok(_) => None,
+        Ok(_) => None,
     }
 }
 

@@ -5,8 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::{
-    Folder, Load, end_of, info, may_record, number, one_at_a_time, replay, skipped,
-    start_recording,
+    Folder, Load, end_of, info, may_record, number, one_at_a_time, replay, skipped, start_recording,
 };
 
 /// A small disk, unmounted whatever happens.

@@ -13,6 +13,8 @@ use crate::support::{
 };
 
 const KILLS: u64 = 20;
+/// On a slow host, where the kernel takes seconds to close a recorder's events, fewer.
+const BUDGET: Duration = Duration::from_secs(45);
 /// So long after the manifest some event is on the disk: a batch gets there within a second.
 const LONG: Duration = Duration::from_millis(2500);
 /// So long after the start there is a manifest, on a busy host too.
@@ -85,7 +87,12 @@ fn what_a_killed_recorder_leaves_is_readable() {
     let folder = Folder::new("kill");
     let _load = Load::start();
     let mut with_events = 0;
+    let start = Instant::now();
     for n in 0..KILLS {
+        if start.elapsed() > BUDGET {
+            crate::support::skipped(&format!("the last {} of {KILLS} kills", KILLS - n));
+            break;
+        }
         let output = folder.join("killed.kmt");
         let _ = fs::remove_dir_all(&output);
         let after = moment(&mut random);
@@ -93,7 +100,7 @@ fn what_a_killed_recorder_leaves_is_readable() {
         let ran = run_and_kill(&output, after, n < 2);
         with_events += u64::from(check_remainder(&output, ran));
     }
-    assert!(with_events >= 2, "{with_events} of {KILLS} remainders hold events");
+    assert!(with_events >= 2, "{with_events} remainders hold events");
     let output = folder.join("next.kmt");
     kmemlab(["record", "-d", "100ms", "-o", output.to_str().unwrap()]).done();
     let told = info(&output, &[]);

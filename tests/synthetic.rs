@@ -1,7 +1,7 @@
 //! A small recording of a machine that never was: one zone, two processors, a few thousand events.
 //!
 //! Every allocation is of an order that no per-CPU list keeps, so that the free pages alone tell
-//! the free blocks of every order: aligned, and merged as far as they go. The mirror has to be exact.
+//! the free blocks of every order: aligned, and merged as far as they go. The mirror must be exact.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -24,10 +24,9 @@ impl Source {
 
     /// Tests, examples and this suite: they may print, stop and wait.
     fn is_test(&self) -> bool {
-        let path = Path::new(&self.name);
-        let is_test_folder =
-            path.iter().any(|part| ["tests", "examples", "benches"].contains(&&*part.to_string_lossy()));
-        is_test_folder || self.name.ends_with("tests.rs")
+        let folders = ["tests", "examples", "benches"];
+        let mut parts = Path::new(&self.name).iter().map(|part| part.to_string_lossy());
+        parts.any(|part| folders.contains(&&*part)) || self.name.ends_with("tests.rs")
     }
 
     /// The lines before `#[cfg(test)] mod tests {`, numbered, without comments of their own.

@@ -68,6 +68,7 @@ pub fn check(root: &Root, wanted: &[(&str, &str, &[&str])]) -> Vec<Check> {
             checks.extend(wanted.iter().map(|(system, event, fields)| {
                 tracepoint(&tracefs, &rights, system, event, fields)
             }));
+            checks.push(instances(&tracefs, &rights));
             checks.push(kprobes(&tracefs));
         }
         Err(Error::Denied { .. }) => {
@@ -107,6 +108,21 @@ fn tracepoint(
     } else {
         let found = format!("this kernel's event has no field {}", missing.join(", "));
         Check::new(name, lacking, found, None)
+    }
+}
+
+/// Where events come from when no call chains are asked for; perf is the other way.
+fn instances(tracefs: &Tracefs, rights: &privilege::Rights) -> Check {
+    let name = "tracefs instances";
+    if !tracefs.exists("instances") {
+        let found = "this kernel has none: events come through perf";
+        return Check::new(name, State::Warn, found, None);
+    }
+    if rights.may_make_instances() {
+        Check::new(name, State::Ok, "available", None)
+    } else {
+        let found = "only root may make one: events come through perf";
+        Check::new(name, State::Warn, found, None)
     }
 }
 

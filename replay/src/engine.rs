@@ -70,7 +70,9 @@ impl From<kmemlab_trace::Error> for ReplayError {
 #[derive(Clone, Copy, Debug)]
 enum Input {
     Alloc { kernel: u32, request: Request },
+    Bulk { kernel: u32, request: Request },
     Free { cpu: usize, kernel: u32, order: u8, direct: bool },
+    Told { kernel: u32, order: u8 },
     Isolated { kernel: u32, order: u8 },
     Moved { cpu: usize, kernel: u32 },
     Marks { node: NodeId, zone: u16, marks: [u64; 3] },
@@ -147,9 +149,6 @@ struct Replay<'a> {
     start: Start,
     learned: Learned,
     bindings: Bindings,
-    /// The last blocks freed: the kernel's page frame and the model's.
-    freed: [(u32, u32); RECENT],
-    freed_next: usize,
     inputs: Vec<Input>,
     names: Vec<String>,
     tally: Tally,
@@ -166,9 +165,6 @@ struct Replay<'a> {
     worker: Worker,
     outcome: Outcome,
 }
-
-/// Frees remembered: more than a batch of folios holds (31).
-const RECENT: usize = 64;
 
 impl<'a> Replay<'a> {
     fn new(
@@ -195,8 +191,6 @@ impl<'a> Replay<'a> {
             start,
             learned,
             bindings,
-            freed: [(u32::MAX, 0); RECENT],
-            freed_next: 0,
             inputs: Vec::new(),
             names: Vec::new(),
             tally: Tally::default(),
@@ -253,14 +247,18 @@ impl<'a> Replay<'a> {
     /// What the model may know of the event.
     #[inline]
     fn listen(&mut self, event: &Event) {
-        let mut direct = false;
+        let (mut direct, mut late) = (false, false);
         for effect in self.mirror.effects() {
             self.inputs.push(match *effect {
                 Effect::Direct { .. } => {
                     direct = true;
                     continue;
                 }
-                Effect::Bulk { cpu, pfn, order, migrate } => Input::Alloc {
+                Effect::Late { .. } => {
+                    late = true;
+                    continue;
+                }
+                Effect::Bulk { cpu, pfn, order, migrate } => Input::Bulk {
                     kernel: pfn,
                     request: Request { cpu, order, gfp: 0xcc0, migrate },
                 },
@@ -281,8 +279,12 @@ impl<'a> Replay<'a> {
                 self.outcome.page_events += 1;
                 let Some(kernel) = self.pfn(event) else { return };
                 let (order, gfp, migrate) = (event.order, event.gfp, event.migrate);
-                self.inputs
-                    .push(Input::Alloc { kernel, request: Request { cpu, order, gfp, migrate } });
+                let request = Request { cpu, order, gfp, migrate };
+                self.inputs.push(if late {
+                    Input::Told { kernel, order }
+                } else {
+                    Input::Alloc { kernel, request }
+                });
             }
             Kind::PageFree => {
                 self.outcome.page_events += 1;
@@ -351,17 +353,24 @@ impl<'a> Replay<'a> {
     #[inline]
     fn input(&mut self, model: &mut Model, input: Input) {
         match input {
-            Input::Alloc { kernel, request } => self.alloc(model, kernel, &request),
+            Input::Alloc { kernel, request } => self.alloc(model, kernel, &request, false),
+            Input::Bulk { kernel, request } => self.alloc(model, kernel, &request, true),
             Input::Free { cpu, kernel, order, direct } => {
                 let bound = self.bindings.take(kernel, order);
                 let pfn = bound.map_or(kernel, |bound| bound.pfn);
-                self.freed[self.freed_next % RECENT] = (kernel, pfn);
-                self.freed_next += 1;
+                self.bindings.note_freed(kernel, Bound { pfn, order });
                 if direct {
                     model.free_direct(pfn, order);
                 } else {
                     model.free(cpu, pfn, order);
                 }
+            }
+            Input::Told { kernel, order } => {
+                // The model served it when the mirror found it missing.
+                let bound = self.bindings.take(kernel, order);
+                let bound = bound.unwrap_or(Bound { pfn: kernel, order });
+                self.bindings.bind(kernel, bound);
+                self.placed(model, kernel, bound.pfn, order);
             }
             Input::Isolated { kernel, order } => {
                 if let Some(pfn) = model.isolate(kernel, order) {
@@ -369,8 +378,8 @@ impl<'a> Replay<'a> {
                 }
             }
             Input::Moved { cpu, kernel } => {
-                if let Some((_, pfn)) = self.freed.iter().find(|(freed, _)| *freed == kernel) {
-                    model.move_freed(cpu, *pfn);
+                if let Some(pfn) = self.bindings.freed(kernel) {
+                    model.move_freed(cpu, pfn);
                 }
             }
             Input::Marks { node, zone, marks } => {
@@ -384,23 +393,31 @@ impl<'a> Replay<'a> {
     }
 
     #[inline]
-    fn alloc(&mut self, model: &mut Model, kernel: u32, request: &Request) {
+    fn alloc(&mut self, model: &mut Model, kernel: u32, request: &Request, is_bulk: bool) {
+        // A block that the kernel allocates twice was freed unseen, and popped as the last one freed.
+        if let Some(old) = self.bindings.take(kernel, request.order) {
+            model.free(request.cpu, old.pfn, old.order);
+        }
         let Some(pfn) = model.alloc(request) else { return };
+        if !is_bulk {
+            self.placed(model, kernel, pfn, request.order);
+        }
+        self.bindings.bind(kernel, Bound { pfn, order: request.order });
+    }
+
+    /// Compares where an allocation went; bulk ones are not compared, for want of an event.
+    #[inline]
+    fn placed(&mut self, model: &Model, kernel: u32, pfn: u32, order: u8) {
         let block_order = model.memory().machine().block_order;
         let placement = &mut self.outcome.model.placement;
         let is_exact = u64::from(pfn == kernel);
         placement.allocs += 1;
         placement.exact += is_exact;
         placement.same_block += u64::from(pfn >> block_order == kernel >> block_order);
-        if request.order == 0 {
+        if order == 0 {
             placement.order0_allocs += 1;
             placement.order0_exact += is_exact;
         }
-        // A block that the kernel allocated twice was freed unseen: the model frees its own too.
-        if let Some(old) = self.bindings.take(kernel, request.order) {
-            model.free(request.cpu, old.pfn, old.order);
-        }
-        self.bindings.bind(kernel, Bound { pfn, order: request.order });
     }
 
     /// Time has reached a sample or a chunk of the page map, or passed its end.

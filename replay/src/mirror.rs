@@ -40,8 +40,14 @@ pub enum Effect {
         /// Type of the list.
         migrate: u8,
     },
-    /// A freed block went to another processor's list than the one that told of the free: the task
-    /// moved in between.
+    /// The allocation just told of was complete before: its block left the list when others behind
+    /// it were told of (an interrupt came between the taking and its event).
+    Late {
+        /// The block.
+        pfn: u32,
+    },
+    /// A freed block gets to the head of this processor's list only now: since the free was told of
+    /// other blocks may have gone there, or the task may have moved to another processor.
     Moved {
         /// Processor whose list it is on.
         cpu: usize,
@@ -415,6 +421,10 @@ impl Mirror {
         let node = self.memory.pages.get(pfn);
         match node.state() {
             State::Pcp => self.pop(pfn, zone, cpu, event),
+            State::Limbo if node.order() == order => {
+                self.residue.bulk_pages = self.residue.bulk_pages.saturating_sub(1 << order);
+                self.effects.push(Effect::Late { pfn });
+            }
             State::Live => self.residue.unmatched_allocs += 1,
             _ if self.seed.phase(pfn, event.time.0) == Phase::After => {
                 if node.state() == State::Unknown && self.memory.block_at(pfn).is_none() {
@@ -597,9 +607,7 @@ impl Mirror {
         if let Some(index) = self.memory.machine().pcp_list(node.order(), migrate) {
             let cpu = self.cpu(event);
             let list = self.memory.pcp(zone, cpu, index);
-            if list != node.list() {
-                self.effects.push(Effect::Moved { cpu, pfn });
-            }
+            self.effects.push(Effect::Moved { cpu, pfn });
             self.memory.pages.push_front(list, pfn, State::Pcp, node.order());
         }
     }

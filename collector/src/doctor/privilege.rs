@@ -88,6 +88,11 @@ impl Rights {
         self.has(SYSLOG)
     }
 
+    /// Folders of tracefs are root's.
+    pub(super) fn may_make_instances(&self) -> bool {
+        self.has(DAC_OVERRIDE)
+    }
+
     /// The command that gives the program its capabilities, unless the bounding set of this process
     /// (a container's, mostly) would take them away again.
     pub(super) fn grant(&self) -> Option<String> {

@@ -48,7 +48,7 @@ pub(super) fn numbers(
             break;
         }
     }
-    start.since_ns = sample.as_ref().map_or(since, |sample| sample.stamp.before.0.max(since));
+    start.since_ns = sample.as_ref().map_or(since, |sample| sample.stamp.after.0.max(since));
     for zone in &machine.zones {
         let of = |cpu: Option<Cpu>, key: &str| {
             let sample: Option<&ZoneSample> = sample.as_ref();

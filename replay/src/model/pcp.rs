@@ -173,8 +173,7 @@ impl Model {
         self.recheck_high(zone);
     }
 
-    /// A block freed just now waits on another processor's list: the freeing task had moved there
-    /// before it took the list's lock.
+    /// A block freed before gets to the head of a processor's list only now.
     pub fn move_freed(&mut self, cpu: usize, pfn: u32) {
         let node = self.memory.pages.get(pfn);
         let Some(zone) = self.memory.zone_of(pfn) else { return };
