@@ -26,11 +26,11 @@ use crate::capture::{Backend, Count, Sink};
 use crate::clock;
 use crate::error::Error;
 use crate::perf::counting::CountingGroup;
+use crate::perf::hopper::Hopper;
 use crate::perf::{Wanted, sys};
 use crate::record_error::RecordError;
 use crate::ring_page::PageLayout;
 use crate::root::Root;
-use crate::sys::Hopper;
 use crate::tracefs::Tracefs;
 use instance::Instance;
 use ring::{CpuRing, Stats};
@@ -230,6 +230,19 @@ impl TracefsBackend {
             let counted = excess.map(|excess| agreement.recorded().saturating_add_signed(excess));
             counts.push(Count { cpu, id, counted, lost });
             self.agreements.push((cpu, id, agreement));
+        }
+        let unseen: i64 = self.agreements[self.agreements.len() - counts.len()..]
+            .iter()
+            .filter_map(|(_, _, agreement)| agreement.excess())
+            .map(|excess| excess.min(0))
+            .sum();
+        if unseen < 0 {
+            let events = unseen.unsigned_abs();
+            self.notes.push(format!(
+                "processor {}: {events} recorded events were not counted: perf drops what interrupts \
+                 its own work",
+                cpu.0
+            ));
         }
         let most = counts.iter_mut().filter(|_| lost_left > 0).max_by_key(|count| count.lost);
         if let Some(Count { counted: Some(counted), lost: Some(lost), id, .. }) = most {

@@ -27,7 +27,6 @@ pub mod session;
 mod snapshots;
 mod stacks;
 mod symbols;
-mod sys;
 mod tasks;
 pub mod tracefs;
 

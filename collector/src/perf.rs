@@ -14,6 +14,7 @@
 pub(crate) mod counting;
 mod gaps;
 mod group;
+pub(crate) mod hopper;
 mod record;
 pub(crate) mod sys;
 

@@ -117,7 +117,11 @@ impl PageLayout {
         };
         let data = &rest[..length.min(rest.len())];
         let is_torn = length > rest.len();
-        Some(Page { time: Nanos(time), missed, entries: Entries { layout: *self, data, at: 0, time, is_torn } })
+        Some(Page {
+            time: Nanos(time),
+            missed,
+            entries: Entries { layout: *self, data, at: 0, time, is_torn },
+        })
     }
 }
 

@@ -32,7 +32,7 @@ fn word(kind: u32, delta: u32) -> u32 {
 
 fn page_of(time: u64, flags: u64, words: &[u32], tail: &[u8]) -> Vec<u8> {
     let mut bytes = time.to_ne_bytes().to_vec();
-    bytes.extend((words.len() as u64 * 4 | flags).to_ne_bytes());
+    bytes.extend(((words.len() as u64 * 4) | flags).to_ne_bytes());
     bytes.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
     bytes.extend(tail);
     bytes
@@ -62,21 +62,29 @@ fn the_layout_is_what_the_kernel_tells() {
 fn times_add_up() {
     let words = [
         // The first event has the page's time.
-        word(2, 0), 1, 2,
-        word(1, 7), 3,
+        word(2, 0),
+        1,
+        2,
+        word(1, 7),
+        3,
         // An event that interrupted another one has no time of its own.
-        word(1, 0), 4,
+        word(1, 0),
+        4,
         // Upper and lower part of 2^27 + 5, then 1 more.
-        word(30, 5), 1,
-        word(1, 1), 5,
+        word(30, 5),
+        1,
+        word(1, 1),
+        5,
         // 12 bytes of data and the length itself.
-        word(0, 10), 16, 6, 7, 8,
+        word(0, 10),
+        16,
+        6,
+        7,
+        8,
     ];
     let start = 1_000_000;
     let later = start + 7 + (1 << 27) + 6;
-    let expected = vec![
-        (start, 8), (start + 7, 4), (start + 7, 4), (later, 4), (later + 10, 12),
-    ];
+    let expected = vec![(start, 8), (start + 7, 4), (start + 7, 4), (later, 4), (later + 10, 12)];
     assert_eq!(read(&page_of(start, 0, &words, &[])), (expected, false));
 }
 
@@ -96,12 +104,20 @@ fn a_whole_time_replaces_what_was_added_up() {
 #[test]
 fn padding_ends_the_data_or_was_an_event() {
     let words = [
-        word(29, 3), 8, 0,
-        word(1, 4), 1,
+        word(29, 3),
+        8,
+        0,
+        word(1, 4),
+        1,
         // The 1 stands for no time at all.
-        word(29, 1), 8, 0,
-        word(1, 5), 2,
-        word(29, 0), 0, 0,
+        word(29, 1),
+        8,
+        0,
+        word(1, 5),
+        2,
+        word(29, 0),
+        0,
+        0,
     ];
     assert_eq!(read(&page_of(100, 0, &words, &[])), (vec![(107, 4), (112, 4)], false));
 }
@@ -109,7 +125,8 @@ fn padding_ends_the_data_or_was_an_event() {
 #[test]
 fn a_page_tells_what_went_missing_before_it() {
     let words = [word(1, 0), 1];
-    let missed = |flags, tail: &[u8]| layout().page(&page_of(1, flags, &words, tail)).unwrap().missed;
+    let missed =
+        |flags, tail: &[u8]| layout().page(&page_of(1, flags, &words, tail)).unwrap().missed;
     assert_eq!(missed(0, &[]), Missed::None);
     assert_eq!(missed(1 << 31, &[]), Missed::Some);
     let both = 3 << 30;

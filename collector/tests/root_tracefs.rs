@@ -284,9 +284,8 @@ fn a_full_ring_tells_where_the_gap_is() {
     let mut exact = 0;
     for loss in &keeper.losses {
         assert!(loss.from <= loss.to);
-        let is_within = |event: &&Kept| {
-            event.cpu == loss.cpu && event.time > loss.from && event.time < loss.to
-        };
+        let is_within =
+            |event: &&Kept| event.cpu == loss.cpu && event.time > loss.from && event.time < loss.to;
         exact += u32::from(keeper.events.iter().find(is_within).is_none());
     }
     eprintln!("{exact} of {} gaps hold no event", keeper.losses.len());
@@ -338,9 +337,8 @@ fn perf_has_no_event_that_tracefs_lacks() {
     for event in &of_perf.events {
         // The same bytes may come again: the one at the same time is meant.
         let same = open.get_mut(&event.key(&formats)).and_then(|indices| {
-            let near = |index: &usize| {
-                of_tracefs.events[*index].time.0.abs_diff(event.time.0) < 1_000_000
-            };
+            let near =
+                |index: &usize| of_tracefs.events[*index].time.0.abs_diff(event.time.0) < 1_000_000;
             indices.iter().position(near).and_then(|at| indices.remove(at))
         });
         match same {

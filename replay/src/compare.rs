@@ -190,22 +190,16 @@ impl Chunk {
             let Ok(start) = u32::try_from(run.pfn.0) else { continue };
             let end = (run.pfn.0 + run.pages).min(u64::from(u32::MAX)) as u32;
             let mut at = start;
-            while at < end {
-                match mirror.block_at(at) {
-                    Some((head, order)) => {
-                        let stop = head.saturating_add(1 << order).min(end);
-                        if !is_free {
-                            self.differing.extend((at..stop).map(|pfn| (pfn, is_free)));
-                        }
-                        at = stop;
-                    }
-                    None => {
-                        if is_free {
-                            self.differing.push((at, is_free));
-                        }
-                        at += 1;
-                    }
+            while let Some((free, stop)) = mirror.next_free(at, end) {
+                if is_free {
+                    self.differing.extend((at..free).map(|pfn| (pfn, true)));
+                } else {
+                    self.differing.extend((free..stop).map(|pfn| (pfn, false)));
                 }
+                at = stop;
+            }
+            if is_free {
+                self.differing.extend((at..end).map(|pfn| (pfn, true)));
             }
         }
     }

@@ -331,6 +331,24 @@ impl Model {
         }
     }
 
+    /// Frees a block allocated before the model began, as a whole if it still is one.
+    pub fn free_from_before(&mut self, cpu: usize, pfn: u32, order: u8) {
+        let end = pfn.saturating_add(1 << order).min(self.memory.machine().end);
+        let is_free = |memory: &Memory, page: u32| {
+            let state = memory.pages.get(page).state();
+            matches!(state, State::Free | State::Pcp) || memory.block_at(page).is_some()
+        };
+        if (pfn..end).any(|page| is_free(&self.memory, page)) {
+            for page in pfn..end {
+                if !is_free(&self.memory, page) {
+                    self.free(cpu, page, 0);
+                }
+            }
+        } else {
+            self.free(cpu, pfn, order);
+        }
+    }
+
     /// The zone and type of a block about to be freed; `None` when it is free already.
     fn prepare_free(&mut self, pfn: u32, order: u8) -> Option<(usize, u8)> {
         let zone = self.memory.zone_of(pfn)?;

@@ -119,6 +119,11 @@ impl Pages {
         }
     }
 
+    /// Whether any page of a page's pageblock but its head has ever been on a list.
+    pub(crate) fn is_touched(&self, pfn: u32) -> bool {
+        self.blocks.get((pfn >> self.shift) as usize).is_some_and(Option::is_some)
+    }
+
     #[inline]
     fn at(&mut self, pfn: u32) -> &mut Node {
         let block = (pfn >> self.shift) as usize;

@@ -10,6 +10,8 @@ pub const MANIFEST: &str = "manifest.json";
 pub const EVENTS: &str = "events.arrows";
 /// The index of every batch of every stream.
 pub const INDEX: &str = "index.arrows";
+/// Checksums of the index, part by part: it vouches for the index of a recording that was cut off.
+pub const INDEX_CRC: &str = "index.crc";
 /// Room kept for the last manifest, so that a full disk can still be told in it.
 pub const RESERVE: &str = ".reserve";
 

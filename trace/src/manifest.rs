@@ -121,7 +121,7 @@ pub struct TracepointRecord {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct End {
-    /// `duration`, `command`, `signal` or `disk full`.
+    /// `duration`, `command`, `signal`, `disk full` or `error`.
     pub reason: String,
     /// `CLOCK_MONOTONIC` when the events were turned off.
     pub monotonic_ns: u64,
@@ -145,7 +145,7 @@ impl Manifest {
     /// Whether the recorder came to the end of its work.
     #[must_use]
     pub fn ended_cleanly(&self) -> bool {
-        self.end.as_ref().is_some_and(|end| end.reason != "disk full")
+        self.end.as_ref().is_some_and(|end| !["disk full", "error"].contains(&end.reason.as_str()))
     }
 
     /// A setting of the recorded host.

@@ -24,6 +24,7 @@ fn healthy() -> Scratch {
                  field:long size; offset:24; size:8; signed:0;\n"
             ),
         ),
+        ("sys/kernel/tracing/instances/.keep", ""),
         ("sys/kernel/tracing/kprobe_events", ""),
         ("sys/kernel/security/lockdown", "none [integrity] confidentiality\n"),
         ("sys/devices/system/cpu/online", "0-3\n"),
@@ -72,7 +73,7 @@ const GRANT: Option<&str> = Some(
 fn a_healthy_host_has_nothing_to_mend() {
     let scratch = healthy();
     let checks = check(&scratch.0, WANTED);
-    assert_eq!(checks.len(), 1 + 2 + 1 + 1 + 6 + 4 + 5);
+    assert_eq!(checks.len(), 1 + 2 + 1 + 1 + 1 + 6 + 4 + 5);
     for check in checks {
         assert_eq!((check.state, &check.mend), (State::Ok, &None), "{check:?}");
     }

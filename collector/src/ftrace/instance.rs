@@ -131,7 +131,13 @@ fn owner(name: &str) -> Option<u32> {
 
 /// Whether that process lives and may be recording: its number may have gone to another program.
 fn is_recorder(root: &Root, pid: u32) -> bool {
-    root.read(&format!("proc/{pid}/comm")).is_ok_and(|name| name.starts_with("kmemlab"))
+    let Ok(status) = root.read(&format!("proc/{pid}/status")) else { return false };
+    let field = |key: &str| {
+        let value = status.lines().find_map(|line| line.strip_prefix(key));
+        value.unwrap_or_default().trim_start()
+    };
+    // A killed one is a zombie until its parent looks after it.
+    field("Name:").starts_with("kmemlab") && !field("State:").starts_with(['Z', 'X'])
 }
 
 fn refused(action: &'static str, path: &Path, source: io::Error) -> RecordError {
@@ -140,9 +146,7 @@ fn refused(action: &'static str, path: &Path, source: io::Error) -> RecordError 
             "run as root, see lockdown, or record with --backend perf"
         }
         Some(libc::ENOMEM) => "there is not enough free memory for it: ask for a smaller --ring",
-        Some(libc::ENOENT | libc::ENODEV) => {
-            "this kernel cannot do it: record with --backend perf"
-        }
+        Some(libc::ENOENT | libc::ENODEV) => "this kernel cannot do it: record with --backend perf",
         Some(libc::EBUSY) => "another tool holds it: end that tool, or record with --backend perf",
         _ => "try again, or record with --backend perf",
     };
@@ -168,15 +172,20 @@ mod tests {
         let scratch = Scratch::new();
         let place = scratch.0.join("sys/kernel/tracing/instances");
         let own = format!("kmemlab-{}", std::process::id());
-        // 10 lives and is a recorder, 11 lives and is none, 12 is dead.
-        scratch.write("proc/10/comm", "kmemlab\n");
-        scratch.write("proc/11/comm", "cat\n");
-        for name in ["kmemlab-10", "kmemlab-10-1", "kmemlab-11", "kmemlab-12", "other", &own] {
+        // 10 lives and is a recorder, 11 lives and is none, 12 was killed, 13 is not there.
+        scratch.write("proc/10/status", "Name:\tkmemlab\nState:\tS (sleeping)\n");
+        scratch.write("proc/11/status", "Name:\tcat\nState:\tS (sleeping)\n");
+        scratch.write("proc/12/status", "Name:\tkmemlab\nState:\tZ (zombie)\n");
+        for pid in ["10", "10-1", "11", "12", "13"] {
+            fs::create_dir_all(place.join(format!("kmemlab-{pid}"))).unwrap();
+        }
+        for name in ["other", &own] {
             fs::create_dir_all(place.join(name)).unwrap();
         }
         remove_stale(&scratch.0, &place);
         let left = scratch.0.names("sys/kernel/tracing/instances");
-        let mut expected = vec!["kmemlab-10".to_owned(), "kmemlab-10-1".to_owned(), own, "other".to_owned()];
+        let mut expected =
+            vec!["kmemlab-10".to_owned(), "kmemlab-10-1".to_owned(), own, "other".to_owned()];
         expected.sort_unstable();
         assert_eq!(left, expected);
     }

@@ -134,19 +134,18 @@ impl CpuRing {
             looked = start;
         }
         let mut bytes = 0;
-        loop {
-            // An error is the end too: there is nothing to be read now.
-            let Ok(length @ 1..) = self.pipe.read(page) else { break };
+        // An error is the end too: there is nothing to be read now.
+        while let Ok(length @ 1..) = self.pipe.read(page) {
             bytes += length as u64;
             self.take(with.layout, &page[..length], tally, sink);
             if self.last_event >= with.until {
                 break;
             }
         }
-        if bytes >= with.ring_bytes / 2 {
-            if let Some((events, _)) = self.lost_since(with.instance) {
-                sink.loss(self.loss(looked, clock::now(), events));
-            }
+        if bytes >= with.ring_bytes / 2
+            && let Some((events, _)) = self.lost_since(with.instance)
+        {
+            sink.loss(self.loss(looked, clock::now(), events));
         }
         self.drained = clock::now();
         bytes

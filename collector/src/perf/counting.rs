@@ -22,7 +22,9 @@ pub(crate) struct CountingGroup {
 
 impl std::fmt::Debug for CountingGroup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CountingGroup").field("members", &self.members.len()).finish_non_exhaustive()
+        f.debug_struct("CountingGroup")
+            .field("members", &self.members.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,4 +1,4 @@
-//! System calls about threads that no crate of ours wraps.
+//! A thread that goes from processor to processor, to switch the events of each from there.
 
 use std::io;
 

@@ -1,0 +1,141 @@
+//! The snapshots among the events: when time reaches one, mirror and model are compared with it.
+
+use std::iter::Peekable;
+
+use kmemlab_trace::reader::{BuddySample, BuddySamples, PageRuns};
+
+use super::inputs::Input;
+use super::{Replay, ReplayError, SampleRow};
+use crate::compare::{Chunk, OpenSample};
+
+impl Replay<'_> {
+    /// Time has reached a sample or a chunk of the page map, or passed its end.
+    pub(super) fn stop(&mut self, time: u64) -> Result<(), ReplayError> {
+        self.charge_mirror();
+        while let Some(cpu) = self.worker.due(time) {
+            self.inputs.push(Input::Decay { cpu });
+        }
+        while time > self.next_stop {
+            self.close_passed(time);
+            self.open_reached(time)?;
+            let begin = |at: Option<u64>| at.unwrap_or(u64::MAX);
+            let sample = match &self.open {
+                Some(open) => open.sample.stamp.after.0,
+                None => begin(peek_sample(&mut self.samples).map(|s| s.stamp.before.0)),
+            };
+            let chunk = match &self.chunk {
+                Some(chunk) => chunk.runs.first().map_or(0, |run| run.stamp.after.0),
+                None => begin(peek_run(&mut self.map)),
+            };
+            let worker = self.worker.next_due_ns();
+            self.next_stop = sample.min(chunk).min(worker).max(time);
+            if self.next_stop == time {
+                break;
+            }
+        }
+        // What the comparisons took is charged to nobody.
+        self.segment_start = self.now();
+        Ok(())
+    }
+
+    pub(super) fn close_passed(&mut self, time: u64) {
+        if self.open.as_ref().is_some_and(|open| time > open.sample.stamp.after.0)
+            && let Some(open) = self.open.take()
+        {
+            open.close(&mut self.outcome.mirror);
+        }
+        let passed = |chunk: &Chunk| chunk.runs.first().is_none_or(|run| time > run.stamp.after.0);
+        if self.chunk.as_ref().is_some_and(passed)
+            && let Some(mut chunk) = self.chunk.take()
+        {
+            chunk.close(self.mirror.memory(), &mut self.outcome.mirror);
+        }
+    }
+
+    pub(super) fn open_reached(&mut self, time: u64) -> Result<(), ReplayError> {
+        while self.open.is_none()
+            && peek_sample(&mut self.samples).is_none_or(|sample| sample.stamp.before.0 < time)
+        {
+            let Some(sample) = self.samples.next() else { break };
+            let sample = sample?;
+            self.segment_start = self.now();
+            self.run_model();
+            self.compare(&sample)?;
+            let mut open = OpenSample::new(sample);
+            open.look(self.mirror.memory());
+            if open.sample.stamp.after.0 < time {
+                open.close(&mut self.outcome.mirror);
+            } else {
+                self.open = Some(open);
+            }
+        }
+        while self.chunk.is_none() && peek_run(&mut self.map).is_none_or(|before| before < time) {
+            let Some(mut chunk) = self.next_chunk()? else { break };
+            chunk.open(self.mirror.memory());
+            if chunk.runs.first().is_some_and(|run| run.stamp.after.0 >= time) {
+                self.chunk = Some(chunk);
+            } else {
+                chunk.close(self.mirror.memory(), &mut self.outcome.mirror);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next runs of the last page map that share one read.
+    pub(super) fn next_chunk(&mut self) -> Result<Option<Chunk>, ReplayError> {
+        let Some(first) = self.map.next() else { return Ok(None) };
+        let first = first?;
+        let mut runs = vec![first];
+        while let Some(Ok(run)) = self.map.peek() {
+            if run.stamp != first.stamp {
+                break;
+            }
+            runs.push(*run);
+            self.map.next();
+        }
+        Ok(Some(Chunk::new(runs)))
+    }
+
+    /// Samples taken before the first page map was whole have no mirror to compare with.
+    pub(super) fn compare(&mut self, sample: &BuddySample) -> Result<(), ReplayError> {
+        let start = self.first_event.unwrap_or(0);
+        let Some(model) = &self.model else { return Ok(()) };
+        let (mirror, model) = (self.mirror.memory(), model.memory());
+        self.tally.model(sample, start, mirror, model, &self.active);
+        for row in &sample.zones {
+            let Some(zone) = mirror.machine().zone(row.node, &row.zone) else { continue };
+            let sources = [
+                ("kernel", row.free_blocks.as_slice()),
+                ("mirror", mirror.free_blocks(zone)),
+                ("model", model.free_blocks(zone)),
+            ];
+            for (source, free_blocks) in sources {
+                let at_ns = sample.stamp.before.0;
+                let (node, zone) = (row.node.0, row.zone.as_str());
+                (self.observe)(SampleRow { source, at_ns, node, zone, free_blocks });
+            }
+        }
+        if self.options.check {
+            mirror.check().map_err(|law| ReplayError::Law(format!("mirror: {law}")))?;
+            model.check().map_err(|law| ReplayError::Law(format!("model: {law}")))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn look(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        if open.look(self.mirror.memory())
+            && let Some(open) = self.open.take()
+        {
+            open.close(&mut self.outcome.mirror);
+        }
+    }
+}
+
+fn peek_sample(samples: &mut Peekable<BuddySamples>) -> Option<&BuddySample> {
+    samples.peek().and_then(|sample| sample.as_ref().ok())
+}
+
+fn peek_run(map: &mut Peekable<PageRuns>) -> Option<u64> {
+    map.peek().and_then(|run| run.as_ref().ok()).map(|run| run.stamp.before.0)
+}

@@ -1,0 +1,173 @@
+//! Frees: to a per-CPU list, past it, or straight to the buddy lists; and drains.
+
+use kmemlab_trace::event::Event;
+
+use super::{Effect, Mirror};
+use crate::pages::State;
+use crate::seeding::Phase;
+
+impl Mirror {
+    /// A free begins: the page goes to a per-CPU list, or straight to the buddy lists.
+    pub(super) fn page_free(&mut self, event: &Event) {
+        let Some((pfn, zone)) = self.page(event) else { return };
+        let order = event.order;
+        self.close_run(event);
+        let is_direct = self.count_free(pfn, event);
+        let phase = self.seed.phase(pfn, event.time.0);
+        match self.memory.pages.get(pfn).state() {
+            State::Pcp => {
+                self.residue.unmatched_frees += 1;
+                self.memory.pages.unlink(pfn);
+            }
+            State::Live | State::Limbo | State::Isolated => {}
+            State::Free | State::Unknown if phase != Phase::After => {
+                if self.memory.block_at(pfn).is_some() {
+                    return;
+                }
+            }
+            State::Free => {
+                self.residue.unmatched_frees += 1;
+                self.take_hidden(pfn, order);
+            }
+            State::Unknown if self.memory.block_at(pfn).is_some() => {
+                self.residue.unmatched_frees += 1;
+                self.take_hidden(pfn, order);
+            }
+            State::Unknown if self.split_taken(pfn, order) => {}
+            State::Unknown => self.residue.frees_from_before += 1,
+        }
+        if phase == Phase::After {
+            self.make_sure_taken(pfn, order);
+        }
+        let migrate = self.memory.block_type(pfn);
+        match self.memory.machine().pcp_list(order, migrate) {
+            Some(_) if is_direct => {
+                self.residue.direct_frees += 1 << order;
+                self.memory.free(pfn, order, migrate, false);
+            }
+            Some(index) => {
+                let list = self.memory.pcp(zone, self.cpu(event), index);
+                self.memory.pages.push_front(list, pfn, State::Pcp, order);
+            }
+            None if phase == Phase::Before => self.memory.pages.note(pfn, State::Unknown, 0),
+            None => {
+                self.forget_inner(pfn, order);
+                self.memory.free(pfn, order, migrate, false);
+            }
+        }
+    }
+
+    /// Numbers the free. `true` when the first pass found that it goes past the per-CPU lists.
+    pub(super) fn count_free(&mut self, pfn: u32, event: &Event) -> bool {
+        self.frees += 1;
+        if !event.context.is_task()
+            && let Some(learner) = &mut self.learner
+        {
+            learner.freed(pfn, self.frees);
+        }
+        let is_direct = self.next_direct == Some(self.frees);
+        if is_direct {
+            self.next_direct = self.direct.next();
+            self.effects.push(Effect::Direct { pfn, order: event.order });
+        }
+        is_direct
+    }
+
+    /// Splits the allocated block that holds `[pfn, pfn + 2^order)`, so that the piece can be freed
+    /// alone (a huge page that was split, a compaction target). `false` when none holds it.
+    pub(super) fn split_taken(&mut self, pfn: u32, order: u8) -> bool {
+        for above in order + 1..self.memory.machine().orders {
+            let head = pfn >> above << above;
+            let node = self.memory.pages.get(head);
+            let is_taken = matches!(node.state(), State::Live | State::Limbo | State::Isolated);
+            if !is_taken || node.order() < above {
+                continue;
+            }
+            let (mut at, mut have) = (head, node.order());
+            while have > order {
+                have -= 1;
+                let upper = at + (1 << have);
+                let (kept, other) = if pfn >= upper { (upper, at) } else { (at, upper) };
+                let known = self.memory.pages.get(other).state();
+                if !matches!(known, State::Free | State::Pcp) {
+                    self.memory.pages.note(other, node.state(), have);
+                }
+                at = kept;
+            }
+            return true;
+        }
+        false
+    }
+
+    /// A large block is freed whole: what was known of its inner pages is stale.
+    pub(super) fn forget_inner(&mut self, pfn: u32, order: u8) {
+        let span = 1u32.checked_shl(u32::from(order)).unwrap_or(u32::MAX);
+        let end = pfn.saturating_add(span).min(self.memory.machine().end);
+        for inner in pfn..end {
+            match self.memory.pages.get(inner).state() {
+                State::Pcp => {
+                    self.memory.pages.unlink(inner);
+                }
+                State::Live | State::Limbo | State::Isolated => {
+                    self.memory.pages.note(inner, State::Unknown, 0);
+                }
+                State::Free => {
+                    self.memory.remove(inner);
+                }
+                State::Unknown => {}
+            }
+        }
+    }
+
+    /// The page goes to this processor's list now: its place in the list is known from here.
+    pub(super) fn page_free_batched(&mut self, event: &Event) {
+        let Some((pfn, zone)) = self.page(event) else { return };
+        let node = self.memory.pages.get(pfn);
+        if node.state() != State::Pcp {
+            return;
+        }
+        self.memory.pages.unlink(pfn);
+        let migrate = self.memory.block_type(pfn);
+        if let Some(index) = self.memory.machine().pcp_list(node.order(), migrate) {
+            let cpu = self.cpu(event);
+            let list = self.memory.pcp(zone, cpu, index);
+            self.effects.push(Effect::Moved { cpu, pfn });
+            self.memory.pages.push_front(list, pfn, State::Pcp, node.order());
+        }
+    }
+
+    /// A block left a per-CPU list and is on the buddy lists, merged.
+    pub(super) fn pcp_drain(&mut self, event: &Event) {
+        let Some((pfn, zone)) = self.page(event) else { return };
+        let order = event.order;
+        self.close_run(event);
+        let node = self.memory.pages.get(pfn);
+        if node.state() == State::Pcp {
+            self.pcp_hits.drains += 1;
+            self.pcp_hits.at_tail += u64::from(self.memory.back(node.list()) == Some(pfn));
+            self.memory.pages.unlink(pfn);
+        }
+        let phase = self.seed.phase(pfn, event.time.0);
+        if phase == Phase::Before {
+            return;
+        }
+        if node.state() != State::Pcp && self.memory.block_at(pfn).is_some() {
+            self.residue.double_drains += u64::from(phase == Phase::After);
+            return;
+        }
+        match node.state() {
+            State::Limbo => self.effects.push(Effect::Returned { pfn, order }),
+            State::Unknown => {
+                let list = self.unknown_list(zone, event);
+                if let (Some(list), Some(learner)) = (list, &mut self.learner) {
+                    learner.drained(list, pfn, order);
+                }
+            }
+            _ => {}
+        }
+        self.learn_type(pfn, event.migrate);
+        self.make_sure_taken(pfn, order);
+        self.memory.set_block_type(pfn, event.migrate);
+        self.memory.free(pfn, order, event.migrate, false);
+    }
+}

@@ -1,0 +1,59 @@
+//! What a learning pass notes, and what a later pass recalls of it.
+
+use kmemlab_trace::event::Event;
+
+use super::Mirror;
+use crate::learning::Learned;
+use crate::pages::State;
+
+impl Mirror {
+    /// The page map is whole: puts the blocks on the per-CPU lists that the first pass saw leave
+    /// them, behind those that came since.
+    pub fn recall_waiting(&mut self, learned: &Learned) {
+        let machine = self.memory.machine();
+        let lists = machine.zones.len() * machine.cpus * machine.pcp_lists();
+        let first = self.memory.pcp(0, 0, 0);
+        for list in first..first + lists {
+            for (pfn, order) in learned.waiting(list) {
+                let state = self.memory.pages.get(pfn).state();
+                if state != State::Pcp && self.memory.block_at(pfn).is_none() {
+                    self.memory.pages.push_back(list, pfn, State::Pcp, order);
+                }
+            }
+        }
+    }
+
+    pub(super) fn learn_type(&mut self, pfn: u32, migrate: u8) {
+        let block = (pfn >> self.memory.machine().block_order) as usize;
+        if let Some(learner) = &mut self.learner {
+            learner.block_type(block, migrate);
+        }
+    }
+
+    /// A block is about to leave its free list from the head.
+    pub(super) fn learn_taken(&mut self, head: u32) {
+        if let Some(learner) = &mut self.learner
+            && self.memory.pages.get(head).is_seed()
+        {
+            learner.taken(head);
+        }
+    }
+
+    /// The per-CPU list on which an unknown page of the start must have waited; once the page map
+    /// is whole.
+    pub(super) fn unknown_list(&self, zone: usize, event: &Event) -> Option<usize> {
+        self.learner.as_ref()?;
+        if event.time.0 <= self.seed.last_read() {
+            return None;
+        }
+        let index = self.memory.machine().pcp_list(event.order, event.migrate)?;
+        Some(self.memory.pcp(zone, self.cpu(event), index))
+    }
+
+    pub(super) fn learn_popped(&mut self, pfn: u32, zone: usize, event: &Event) {
+        let list = self.unknown_list(zone, event);
+        if let (Some(list), Some(learner)) = (list, &mut self.learner) {
+            learner.popped(list, pfn, event.order);
+        }
+    }
+}

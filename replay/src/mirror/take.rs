@@ -1,0 +1,156 @@
+//! Blocks taken off the buddy lists under the zone lock, and refills of per-CPU lists.
+
+use kmemlab_trace::event::Event;
+
+use super::{Effect, Mirror, Run};
+use crate::pages::State;
+use crate::seeding::Phase;
+
+impl Mirror {
+    /// A refill or direct allocation took a block off a buddy list, under the zone lock.
+    pub(super) fn zone_locked(&mut self, event: &Event) {
+        let Some((pfn, zone)) = self.page(event) else { return };
+        let (order, migrate) = (event.order, event.migrate);
+        if !self.take(pfn, order, migrate, event) {
+            return;
+        }
+        let refill = event.flag().unwrap_or(order <= self.memory.machine().rules.pcp_max_order);
+        if refill {
+            self.refilled(pfn, zone, order, migrate, event);
+        } else {
+            self.close_run(event);
+        }
+    }
+
+    /// Takes a block off the buddy lists. `false` when the page map, read later, already knows
+    /// better and the page is free in it.
+    pub(super) fn take(&mut self, pfn: u32, order: u8, migrate: u8, event: &Event) -> bool {
+        match self.seed.phase(pfn, event.time.0) {
+            Phase::Before => return self.memory.block_at(pfn).is_none(),
+            Phase::During if self.memory.block_at(pfn).is_none() => return true,
+            Phase::During | Phase::After => {}
+        }
+        if !self.holds(pfn, order) {
+            self.recall(pfn, order);
+        }
+        match self.memory.block_at(pfn) {
+            Some((head, have)) if have >= order => {
+                self.learn_taken(head);
+                self.learn_type(pfn, migrate);
+                if head == pfn {
+                    self.memory.remove(pfn);
+                    self.memory.expand(pfn, order, have, migrate);
+                } else {
+                    self.memory.carve(head, pfn, order);
+                }
+                self.memory.set_block_type(pfn, migrate);
+            }
+            _ => self.take_pieces(pfn, order),
+        }
+        true
+    }
+
+    /// Whether a free block holds all of `[pfn, pfn + 2^order)`.
+    pub(super) fn holds(&self, pfn: u32, order: u8) -> bool {
+        self.memory.block_at(pfn).is_some_and(|(_, have)| have >= order)
+    }
+
+    /// Pages of the range that were thought to be on a per-CPU list, or allocated in bulk, were in
+    /// fact freed straight to the buddy lists: the kernel just took them from there.
+    pub(super) fn recall(&mut self, pfn: u32, order: u8) {
+        let mut at = pfn;
+        let end = pfn + (1 << order);
+        while at < end {
+            let node = self.memory.pages.get(at);
+            match node.state() {
+                State::Pcp => {
+                    self.memory.pages.unlink(at);
+                }
+                State::Limbo => {
+                    self.effects.push(Effect::Returned { pfn: at, order: node.order() });
+                }
+                _ => {
+                    at += 1;
+                    continue;
+                }
+            }
+            self.residue.direct_frees += 1 << node.order();
+            if let Some(learner) = &mut self.learner {
+                learner.was_direct(at);
+            }
+            self.make_sure_taken(at, node.order());
+            let migrate = self.memory.block_type(at);
+            self.memory.free(at, node.order(), migrate, false);
+            at += 1 << node.order();
+        }
+    }
+
+    /// Takes what is free of a range that is not one free block.
+    pub(super) fn take_pieces(&mut self, pfn: u32, order: u8) {
+        let (mut at, end) = (pfn, pfn + (1 << order));
+        while at < end {
+            match self.memory.block_at(at) {
+                Some((head, have)) => {
+                    let piece = if head == at && at + (1 << have) <= end { have } else { 0 };
+                    self.memory.carve(head, at, piece);
+                    at += 1 << piece;
+                }
+                None => {
+                    self.residue.missing_takes += 1;
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    /// A block taken under the zone lock goes to the tail of a per-CPU list.
+    pub(super) fn refilled(
+        &mut self,
+        pfn: u32,
+        zone: usize,
+        order: u8,
+        migrate: u8,
+        event: &Event,
+    ) {
+        let Some(index) = self.memory.machine().pcp_list(order, migrate) else {
+            self.close_run(event);
+            return;
+        };
+        let cpu = self.cpu(event);
+        let list = self.memory.pcp(zone, cpu, index);
+        let run = self.runs[cpu];
+        if run.open && run.pid == event.pid.0 && run.list == list {
+            self.runs[cpu].taken += 1;
+            self.runs[cpu].last = pfn;
+            // A refill of more than one block proves that the list was empty.
+            if run.taken == 1 {
+                for _ in 0..run.before {
+                    self.leave_silently(list, cpu, migrate);
+                }
+                if let Some(learner) = &mut self.learner {
+                    learner.emptied(list);
+                }
+            }
+        } else {
+            let before = self.memory.pages.lists[list].len;
+            self.runs[cpu] =
+                Run { pid: event.pid.0, list, before, taken: 1, last: pfn, order, open: true };
+        }
+        self.make_sure_taken(pfn, order);
+        self.memory.pages.push_back(list, pfn, State::Pcp, order);
+    }
+
+    /// The block at the head of a per-CPU list has left it without an event.
+    pub(super) fn leave_silently(&mut self, list: usize, cpu: usize, migrate: u8) {
+        let Some(pfn) = self.memory.front(list) else { return };
+        let order = self.memory.pages.unlink(pfn).order();
+        self.memory.pages.note(pfn, State::Limbo, order);
+        self.residue.bulk_pages += 1 << order;
+        self.effects.push(Effect::Bulk { cpu, pfn, order, migrate });
+    }
+
+    pub(super) fn close_run(&mut self, event: &Event) {
+        let cpu = self.cpu(event);
+        self.runs[cpu].open = false;
+    }
+}
