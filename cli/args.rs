@@ -58,6 +58,9 @@ pub(crate) struct RecordArgs {
     /// Time between snapshots of /proc
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = value::duration)]
     pub(crate) snapshot_every: Duration,
+    /// Leave out the host's name, command lines and thread names
+    #[arg(long)]
+    pub(crate) anonymous: bool,
     /// Replace a recording that is there
     #[arg(long)]
     pub(crate) force: bool,

@@ -5,7 +5,9 @@ mod args;
 mod cmd;
 mod exit;
 mod json;
+mod source;
 mod text;
+mod usage;
 mod value;
 
 use std::process::ExitCode;
@@ -13,6 +15,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let args = args::Args::parse();
-    exit::code(cmd::run(args))
+    exit::code(match args::Args::try_parse() {
+        Ok(args) => cmd::run(args),
+        Err(error) => usage::answer(&error),
+    })
 }

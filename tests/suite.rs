@@ -12,6 +12,7 @@ mod cli;
 mod damage;
 mod determinism;
 mod disk_full;
+mod fidelity;
 mod kill;
 mod record_live;
 mod salvage;

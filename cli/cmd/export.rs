@@ -42,7 +42,14 @@ pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<Answer> {
     if args.read.json {
         let files: Vec<_> = files
             .iter()
-            .map(|file| json!({ "file": file.file, "rows": file.rows, "missing_rows": file.missing_rows, "size_bytes": file.bytes }))
+            .map(|file| {
+                json!({
+                    "file": file.file,
+                    "rows": file.rows,
+                    "missing_rows": file.missing_rows,
+                    "size_bytes": file.bytes,
+                })
+            })
             .collect();
         crate::json::print(&json!({ "files": files }))?;
     } else {
@@ -50,7 +57,12 @@ pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<Answer> {
         for file in &files {
             table.row(vec![file.file.clone(), count(file.rows), bytes(file.bytes)]);
         }
-        crate::exit::print(&table.render())?;
+        let mut text = table.render();
+        for file in files.iter().filter(|file| file.missing_rows > 0) {
+            let missing = count(file.missing_rows);
+            text += &format!("{} lacks {missing} rows of damaged batches\n", file.file);
+        }
+        crate::exit::print(&text)?;
     }
     Ok(Answer::Yes)
 }

@@ -14,7 +14,7 @@ mod render;
 
 pub(crate) fn run(args: &ReadArgs) -> anyhow::Result<Answer> {
     let recording = Recording::open(&args.recording, args.salvage)?;
-    let facts = gather(&recording)?;
+    let facts = gather(&recording, recording.verify()?)?;
     if args.json {
         crate::json::print(&render::json(&recording, &facts))?;
     } else {
@@ -71,11 +71,10 @@ pub(crate) struct TableFacts {
 /// Call sites told.
 const TOP_SITES: usize = 15;
 
-fn gather(recording: &Recording) -> anyhow::Result<Facts> {
-    let mut facts = Facts::default();
+fn gather(recording: &Recording, damaged_batches: u64) -> anyhow::Result<Facts> {
+    let mut facts = Facts { damaged_batches, ..Facts::default() };
     let mut sites: HashMap<u32, Site> = HashMap::new();
-    let mut batches = recording.events()?;
-    for batch in &mut batches {
+    for batch in recording.events()? {
         for event in batch?.iter() {
             facts.events += 1;
             facts.recorder_events += u64::from(event.context.is_recorder());
@@ -91,7 +90,6 @@ fn gather(recording: &Recording) -> anyhow::Result<Facts> {
             }
         }
     }
-    facts.damaged_batches = batches.damaged();
     facts.span_ns = recording.span().map_or(0, |(first, last)| last.0.saturating_sub(first.0));
     facts.event_bytes = recording.bytes_of(format::EVENTS);
     facts.disk_bytes = recording.bytes_on_disk();

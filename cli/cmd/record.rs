@@ -21,6 +21,7 @@ pub(crate) fn run(args: RecordArgs) -> anyhow::Result<Answer> {
     }
     let mut options = RecordOptions::new(args.output);
     options.force = args.force;
+    options.is_anonymous = args.anonymous;
     options.duration = args.duration;
     options.command = args.command;
     options.groups = args.events;

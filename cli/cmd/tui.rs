@@ -10,11 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 
 use crate::args::{TuiArgs, TuiView};
 use crate::exit::Answer;
-
-#[path = "../source.rs"]
-mod source;
-
-use source::RecordingSource;
+use crate::source::RecordingSource;
 
 /// Size of `--once` unless told otherwise: every terminal has it.
 const WIDTH: u16 = 80;

@@ -1,16 +1,18 @@
-//! Events through a tracing instance of our own: on every processor one ring of the kernel's tracer.
+//! Events through a tracing instance of our own: on every processor one ring of the kernel's
+//! tracer.
 //!
-//! This ring costs a third of perf's for each event, and every event is in it: perf was seen to drop
-//! the softirq events of some threads in silence. What it has no room for, it counts.
+//! This ring costs a third of perf's for each event, and every event is in it: perf was seen to
+//! drop the softirq events of some threads in silence. What it has no room for, it counts.
 //!
-//! **The check.** Beside the ring, perf counts the same tracepoints and writes nothing. The two cannot
-//! be turned on together: a processor's counters go on a little after the ring and off a little before
-//! it. The moments before and after each switch are known, and so each recorded event is *outside* the
-//! time of counting, certainly *inside* it, or at its *edge*, where it may be either (a few
-//! microseconds at both ends, mostly without any event). For each tracepoint and processor, with all
-//! events recorded, the counter must say at least *inside* and at most *inside + edge*. Told as
-//! `counted` is what was recorded, plus what the counter saw above those bounds or minus what it lacks
-//! below them: *recorded + lost = counted* holds exactly when the counter agrees.
+//! **The check.** Beside the ring, perf counts the same tracepoints and writes nothing. The two
+//! cannot be turned on together: a processor's counters go on a little after the ring and off a
+//! little before it. The moments before and after each switch are known, and so each recorded event
+//! is *outside* the time of counting, certainly *inside* it, or at its *edge*, where it may be
+//! either (a few microseconds at both ends, mostly without any event). For each tracepoint and
+//! processor, with all events recorded, the counter must say at least *inside* and at most *inside
+//! + edge*. Told as `counted` is what was recorded, plus what the counter saw above those bounds or
+//! minus what it lacks below them: *recorded + lost = counted* holds exactly when the counter
+//! agrees.
 
 mod instance;
 mod ring;
@@ -51,8 +53,8 @@ const ROUND_TIME: Duration = Duration::from_millis(1);
 /// Writers that were under way when a ring was turned off are done after this, if not before.
 const SETTLE_TIME: Duration = Duration::from_millis(2);
 
-/// Options of an instance: what could lose or change events is off. (`record-cmd` stays on: it costs a
-/// little at task switches, and to switch it off reaches into everyone else's instances.)
+/// Options of an instance: what could lose or change events is off. (`record-cmd` stays on: it
+/// costs a little at task switches, and to switch it off reaches into everyone else's instances.)
 const OPTIONS: [(&str, &str); 7] = [
     // New events are dropped and counted, and no sub-buffer vanishes while it is read.
     ("options/overwrite", "0"),
@@ -111,12 +113,11 @@ pub struct TracefsBackend {
 }
 
 impl TracefsBackend {
-    /// Makes an instance with every tracepoint in it; nothing is written yet. `ring_bytes` is halved
-    /// as long as the kernel has no memory for it. With `check`, perf counts beside it; where it may
-    /// not, a note says why.
+    /// Makes an instance with every tracepoint in it; nothing is written yet. `ring_bytes` is
+    /// halved as long as the kernel has no memory for it. With `check`, perf counts beside it;
+    /// where it may not, a note says why.
     ///
-    /// # Errors
-    /// The kernel refused the instance, an event, or even the smallest ring.
+    /// # Errors The kernel refused the instance, an event, or even the smallest ring.
     pub fn open(
         root: &Root,
         tracefs: &Tracefs,
@@ -199,8 +200,8 @@ impl TracefsBackend {
         Ok(())
     }
 
-    /// Waits until no processor is in the midst of writing an event. Where this thread runs, no event
-    /// is being written: writers cannot be interrupted by threads.
+    /// Waits until no processor is in the midst of writing an event. Where this thread runs, no
+    /// event is being written: writers cannot be interrupted by threads.
     fn settle(&self) {
         let hopper = Hopper::new();
         if !self.rings.iter().all(|ring| hopper.go(ring.cpu().0)) {

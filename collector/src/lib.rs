@@ -3,6 +3,7 @@
 //! [`session::record`] makes a recording. Two threads carry the events: the first drains the rings
 //! ([`capture::Backend`]), the second sorts, decodes and writes; a third takes snapshots of `/proc`.
 
+mod addresses;
 pub mod backend;
 pub mod capture;
 mod choice;

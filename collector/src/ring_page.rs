@@ -1,16 +1,16 @@
 //! One sub-buffer of the kernel's trace ring, taken apart.
 //!
 //! A sub-buffer is what one read of `trace_pipe_raw` yields: the time of its first event, a commit
-//! word (bytes of data, and in the top bits whether events went missing before it), and entries. Each
-//! entry starts with 5 bits of type and 27 bits of time since the entry before. The types are
+//! word (bytes of data, and in the top bits whether events went missing before it), and entries.
+//! Each entry starts with 5 bits of type and 27 bits of time since the entry before. The types are
 //!
 //! * 1 to 28: data of four times as many bytes;
 //! * 0: data whose length the next word tells, that word included;
 //! * 29: padding. Without a time it is the end of the data; with one it is an event that was taken
 //!   back. Its time counts, unless it is the 1 that stands where there was none to tell;
 //! * 30: the next word is the upper part of a time difference that 27 bits do not hold;
-//! * 31: the same, but of a time: events that interrupt another one may tell theirs so. The top 5 bits
-//!   of the time do not fit and are those of the time before.
+//! * 31: the same, but of a time: events that interrupt another one may tell theirs so. The top 5
+//!   bits of the time do not fit and are those of the time before.
 //!
 //! Nothing here trusts the bytes: a page that breaks the rules ends early and says so.
 
@@ -125,7 +125,8 @@ impl PageLayout {
     }
 }
 
-/// The number behind a name in `header_event`: `type_len    :    5 bits`, `padding     : type == 29`.
+/// The number behind a name in `header_event`: `type_len    :    5 bits`, `padding     : type ==
+/// 29`.
 fn number_after(text: &str, name: &str) -> Option<u32> {
     let line = text.lines().find_map(|line| line.trim().strip_prefix(name))?;
     let digits = line.trim_start_matches(|letter: char| !letter.is_ascii_digit());
@@ -269,7 +270,8 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-/// A time of 59 bits with the top bits of the time before it; one more, if they ran over in between.
+/// A time of 59 bits with the top bits of the time before it; one more, if they ran over in
+/// between.
 fn whole_time(before: u64, told: u64) -> u64 {
     let top = before >> TIME_BITS << TIME_BITS;
     let time = top | (told & ((1 << TIME_BITS) - 1));

@@ -196,8 +196,8 @@ fn pages_of_a_real_kernel_read_as_it_prints_them() {
     assert_eq!(found, expected.lines().collect::<Vec<_>>());
 }
 
-/// Every byte changed in every page, and pages of nothing but noise: no panic, and no more data than
-/// there is.
+/// Every byte changed in every page, and pages of nothing but noise: no panic, and no more data
+/// than there is.
 #[test]
 fn noise_is_read_to_some_end() {
     let (layout, bytes) = real_pages();

@@ -26,7 +26,7 @@ use crate::record_error::RecordError;
 use crate::root::Root;
 use crate::snapshots::{Ask, Shot, Snapshots};
 use crate::tracefs::Tracefs;
-use crate::{clock, command, doctor, symbols, tasks};
+use crate::{addresses, clock, command, doctor, symbols, tasks};
 
 mod run;
 
@@ -60,6 +60,9 @@ pub struct RecordOptions {
     pub snapshot_every: Duration,
     /// kmemlab's own command line.
     pub command_line: Vec<String>,
+    /// Leave out the host's name, its boot command line, our own command line and the names of
+    /// threads, for recordings that are to be shown to others.
+    pub is_anonymous: bool,
     /// kmemlab and its version.
     pub tool: String,
 }
@@ -82,6 +85,7 @@ impl RecordOptions {
             ring_bytes: Self::RING_BYTES,
             snapshot_every: Duration::from_secs(1),
             command_line: Vec::new(),
+            is_anonymous: false,
             tool: concat!("kmemlab ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -117,6 +121,7 @@ pub struct Summary {
 pub fn record(options: &RecordOptions, control: &Control) -> Result<Summary, RecordError> {
     let root = Root::default();
     check_host(&root)?;
+    addresses::put_back_after_kill(&root);
     let program = command::find(&options.command)?;
     let host = Host::read(&root)?;
     let tracefs = Tracefs::find(&root)?;
@@ -131,7 +136,7 @@ pub fn record(options: &RecordOptions, control: &Control) -> Result<Summary, Rec
     let (spare_in, spare_out) = mpsc::sync_channel(SPARE_CHUNKS);
     let encoder = Encoder::new(writer, choice.layout.clone(), Arc::clone(&bytes));
     let encoder = spawn("encoder", move || encoder.run(&queue, &spare_in))?;
-    let mut seen = tasks::Seen::default();
+    let mut seen = tasks::Seen::new(options.is_anonymous);
     let at_start = seen.scan(&root);
     let ranges = host.page_map_ranges();
     let snapshots = Snapshots::new(root.clone(), ranges, jobs.clone(), seen);
@@ -216,6 +221,13 @@ fn first_manifest(
 ) -> Manifest {
     let realtime = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let lossy = |word: &OsString| word.to_string_lossy().into_owned();
+    let mut host = host_facts(host);
+    let mut command_line = options.command_line.clone();
+    if options.is_anonymous {
+        host.name = String::new();
+        host.kernel_command_line = String::new();
+        command_line = Vec::new();
+    }
     Manifest {
         format_version: VERSION,
         tool: options.tool.clone(),
@@ -225,8 +237,8 @@ fn first_manifest(
         started_monotonic_ns: clock::now().0,
         clock: "CLOCK_MONOTONIC".to_owned(),
         command: options.command.iter().map(lossy).collect(),
-        command_line: options.command_line.clone(),
-        host: host_facts(host),
+        command_line,
+        host,
         tracepoints: choice.records.clone(),
         absent_tracepoints: choice.absent.clone(),
         stacks: options.stacks.to_string(),
@@ -300,8 +312,7 @@ fn finish(
     };
     let events = encoded.writer.events_written();
     // Rings alone do not tell of which tracepoint the lost ones were.
-    let is_by_tracepoint =
-        !counts.is_empty() && records.iter().any(|record| record.lost.is_some());
+    let is_by_tracepoint = !counts.is_empty() && records.iter().any(|record| record.lost.is_some());
     let lost = if is_by_tracepoint { sum(|record| record.lost) } else { encoded.lost };
     let is_counted = records.iter().any(|record| record.counted.is_some());
     let counted = is_counted.then(|| sum(|record| record.counted));

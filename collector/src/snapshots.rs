@@ -14,6 +14,7 @@ use kmemlab_trace::snapshot::{
 use kmemlab_trace::unit::Pfn;
 use kmemlab_trace::writer::RecordingWriter;
 
+use crate::addresses::ShownAddresses;
 use crate::encode::Job;
 use crate::error::{Error, ParseError};
 use crate::proc::{buddyinfo, kpageflags, pagetypeinfo, slabinfo, vmallocinfo, vmstat, zoneinfo};
@@ -22,7 +23,6 @@ use crate::tasks::{self, Task};
 
 /// Steady snapshots between two of `/proc/vmallocinfo`, which is the dearest to read.
 const VMALLOC_EVERY: u64 = 5;
-const KPTR_RESTRICT: &str = "proc/sys/kernel/kptr_restrict";
 
 /// One read of one source.
 #[derive(Debug)]
@@ -270,52 +270,5 @@ enum Scan {
 impl From<Error> for Scan {
     fn from(error: Error) -> Self {
         Self::Kernel(error)
-    }
-}
-
-/// Sets `kernel.kptr_restrict` to 1, at which root sees addresses, and puts it back when dropped,
-/// whatever happened in between.
-#[derive(Debug)]
-struct ShownAddresses<'a> {
-    root: &'a Root,
-    before: Option<String>,
-}
-
-impl<'a> ShownAddresses<'a> {
-    fn ask(root: &'a Root) -> Self {
-        let before = root.read(KPTR_RESTRICT).ok().map(|text| text.trim().to_owned());
-        let before = before.filter(|value| value != "1");
-        // Refused, the addresses are not shown, and that is noticed where they are read.
-        let before = before.filter(|_| std::fs::write(root.join(KPTR_RESTRICT), "1\n").is_ok());
-        Self { root, before }
-    }
-}
-
-impl Drop for ShownAddresses<'_> {
-    fn drop(&mut self) {
-        if let Some(before) = &self.before
-            && let Err(error) = std::fs::write(self.root.join(KPTR_RESTRICT), format!("{before}\n"))
-        {
-            log::error!("kernel.kptr_restrict could not be put back to {before}: {error}");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::root::scratch::Scratch;
-
-    #[test]
-    fn kptr_restrict_is_put_back() {
-        let scratch = Scratch::new();
-        let value = || scratch.0.read(KPTR_RESTRICT).map(|text| text.trim().to_owned());
-        for before in ["0", "1", "2"] {
-            scratch.write(KPTR_RESTRICT, format!("{before}\n"));
-            let shown = ShownAddresses::ask(&scratch.0);
-            assert_eq!(value().unwrap(), "1");
-            drop(shown);
-            assert_eq!(value().unwrap(), before);
-        }
     }
 }

@@ -32,12 +32,23 @@ impl Task {
 
 /// The threads seen so far.
 #[derive(Debug, Default)]
-pub(crate) struct Seen(BTreeSet<Task>);
+pub(crate) struct Seen {
+    tasks: BTreeSet<Task>,
+    is_anonymous: bool,
+}
 
 impl Seen {
+    /// Nothing seen yet; an anonymous recording never will see any.
+    pub(crate) fn new(is_anonymous: bool) -> Self {
+        Self { tasks: BTreeSet::new(), is_anonymous }
+    }
+
     /// The threads that are there now and were not seen before under this name.
     pub(crate) fn scan(&mut self, root: &Root) -> Vec<Task> {
         let mut fresh = Vec::new();
+        if self.is_anonymous {
+            return fresh;
+        }
         for process in numbers(root, "proc") {
             for thread in numbers(root, &format!("proc/{process}/task")) {
                 // It may have ended since its folder was listed.
@@ -45,7 +56,7 @@ impl Seen {
                 let Ok(comm) = comm else { continue };
                 let command = comm.trim_end_matches('\n').to_owned();
                 let task = Task { thread, process, command };
-                if self.0.insert(task.clone()) {
+                if self.tasks.insert(task.clone()) {
                     fresh.push(task);
                 }
             }

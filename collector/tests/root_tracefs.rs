@@ -93,8 +93,8 @@ struct Kept {
 }
 
 impl Kept {
-    /// Processor, tracepoint and all its fields but the context, which each backend sees from a place
-    /// of its own. Between fields stands what was in memory before.
+    /// Processor, tracepoint and all its fields but the context, which each backend sees from a
+    /// place of its own. Between fields stands what was in memory before.
     fn key(&self, formats: &BTreeMap<u16, Format>) -> (u16, Vec<u8>) {
         let mut key = Vec::new();
         for field in &formats[&self.id()].fields {

@@ -2,7 +2,9 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 out=${OUT:-$here/..}
-kmemlab=${KMEMLAB:-kmemlab}
+# Found by name: a recording keeps its own command line.
+PATH=${KMEMLAB:+$(dirname "$KMEMLAB"):}$PATH
+cd "$here"
 [ "$(id -u)" = 0 ] || { echo "recording needs root" >&2; exit 2; }
 [ -d /sys/kernel/tracing/events ] || mount -t tracefs nodev /sys/kernel/tracing
 
@@ -10,5 +12,5 @@ kmemlab=${KMEMLAB:-kmemlab}
 record() {
     local name=$1
     shift
-    "$kmemlab" record --force -o "$out/$name.kmt" "$@"
+    kmemlab record --anonymous --force -o "$out/$name.kmt" "$@"
 }

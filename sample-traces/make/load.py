@@ -25,8 +25,8 @@ def fork_open(seconds):
     """Forks that exec and exit, files opened, written, renamed and removed."""
     folder = f"/tmp/kmemlab-load-{os.getpid()}"
     os.makedirs(folder)
-    for _ in until(seconds, 0.03):
-        for _ in range(3):
+    for _ in until(seconds, 0.05):
+        for _ in range(2):
             subprocess.run(["/bin/true"], check=True)
         for index in range(12):
             name = f"{folder}/{index}"
@@ -59,7 +59,7 @@ def fragment(mebibytes):
 
 def pressure(seconds):
     """Huge pages and small ones in turn, where little but small pages is left."""
-    size = 24 << 20
+    size = 16 << 20
     for round_, _ in enumerate(until(seconds, 0.12)):
         area = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         huge = round_ % 2 == 0
@@ -72,19 +72,19 @@ def pressure(seconds):
 def slab_churn(seconds):
     """Dentries of names that do not exist, sockets, pipes."""
     for round_, _ in enumerate(until(seconds, 0.04)):
-        for index in range(250):
+        for index in range(80):
             try:
                 os.stat(f"/tmp/no-such-file-{round_}-{index}")
             except FileNotFoundError:
                 pass
-        pairs = [socket.socketpair() for _ in range(40)]
+        pairs = [socket.socketpair() for _ in range(12)]
         for left, right in pairs:
             left.send(b"y" * 600)
             right.recv(600)
         for pair in pairs:
             for end in pair:
                 end.close()
-        pipes = [os.pipe() for _ in range(20)]
+        pipes = [os.pipe() for _ in range(6)]
         for pipe in pipes:
             for end in pipe:
                 os.close(end)

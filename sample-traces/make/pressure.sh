@@ -18,4 +18,4 @@ left=$(awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)
 coproc python3 "$here/load.py" fragment $((left - 500))
 helper=$COPROC_PID
 read -r _ <&"${COPROC[0]}"
-record pressure --events page,compaction,reclaim,oom,vmalloc -- python3 "$here/load.py" pressure 4.5
+record pressure --events page,compaction,reclaim,oom,vmalloc -- python3 load.py pressure 4.5

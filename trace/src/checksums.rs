@@ -31,9 +31,8 @@ impl Checksums {
 
     /// Adds the row of a part; on an error the file is cut back and stays as it was.
     pub(crate) fn append(&mut self, part: &IndexRow) -> Result<(), Error> {
-        let fail = |error| Err(Error::io("write", &self.path, error));
         if self.has_failed {
-            return fail(crate::stream::failed_before());
+            return Err(Error::io("write", &self.path, crate::stream::failed_before()));
         }
         let mut row = [0; ROW_BYTES];
         row[..8].copy_from_slice(&part.offset.to_le_bytes());
@@ -42,14 +41,14 @@ impl Checksums {
         if let Err(error) = self.file.write_all(&row) {
             self.has_failed = true;
             let _ = self.file.set_len(self.whole_bytes);
-            return fail(error);
+            return Err(Error::io("write", &self.path, error));
         }
         self.whole_bytes += ROW_BYTES as u64;
         Ok(())
     }
 
-    pub(crate) fn finish(self) -> Result<(), Error> {
-        self.file.sync_all().map_err(|error| Error::io("write", self.path, error))
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        self.file.sync_all().map_err(|error| Error::io("write", &self.path, error))
     }
 
     pub(crate) fn whole_bytes(&self) -> u64 {

@@ -8,6 +8,8 @@
 //! This crate knows no kernel interface, no model and no screen.
 
 pub mod batch;
+mod batches;
+mod checksums;
 pub mod error;
 pub mod event;
 pub mod format;

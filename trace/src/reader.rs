@@ -1,20 +1,18 @@
 //! Reads a recording: opens, checks, and streams its tables.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use arrow::buffer::Buffer;
-use arrow::ipc::reader::StreamDecoder;
-
 use crate::batch::EventBatch;
+use crate::batches::{self, Batches, OnDamage};
 use crate::error::Error;
-use crate::format::{self, INDEX_TABLE, TableSpec};
+use crate::format::{self, TableSpec};
 use crate::manifest::Manifest;
 use crate::snapshot::{BuddyRow, PageRun, PageUse, Stamp, ZoneRow};
-use crate::stream::{Batches, IndexRow};
+use crate::stream::IndexRow;
 use crate::table::{Cell, TableBatch};
 use crate::unit::{Cpu, Nanos, NodeId, Pfn};
+
+mod open;
 
 /// A recording, opened for reading.
 #[derive(Debug)]
@@ -22,24 +20,30 @@ pub struct Recording {
     root: PathBuf,
     manifest: Manifest,
     index: Vec<IndexRow>,
-    salvage: bool,
+    on_damage: OnDamage,
     notes: Vec<String>,
 }
 
 impl Recording {
     /// Opens a recording and checks its manifest and index; the batches are checked when they are
-    /// read. With `salvage`, damaged batches are passed over and counted instead of refused.
+    /// read. With `salvage`, damaged batches are passed over and counted instead of refused. Of a
+    /// recording that was cut off, each stream is read up to its first damaged batch.
     pub fn open(root: &Path, salvage: bool) -> Result<Self, Error> {
-        let manifest = read_manifest(root)?;
+        let manifest = open::read_manifest(root)?;
         let mut notes = Vec::new();
-        let index = read_index(root, &manifest, salvage, &mut notes)?;
+        let index = open::read_index(root, &manifest, salvage, &mut notes)?;
         if manifest.end.is_none() {
             notes.push(
                 "the recorder was cut off before it finished: this is all up to its last whole batch"
                     .to_owned(),
             );
         }
-        Ok(Self { root: root.to_owned(), manifest, index, salvage, notes })
+        let on_damage = match (salvage, &manifest.end) {
+            (true, _) => OnDamage::PassOver,
+            (false, None) => OnDamage::Stop,
+            (false, Some(_)) => OnDamage::Refuse,
+        };
+        Ok(Self { root: root.to_owned(), manifest, index, on_damage, notes })
     }
 
     /// The manifest.
@@ -108,9 +112,30 @@ impl Recording {
         Some((Nanos(first), Nanos(last)))
     }
 
+    fn index_of(&self, file: &str) -> Vec<IndexRow> {
+        self.index.iter().filter(|row| row.stream == file).cloned().collect()
+    }
+
     fn batches(&self, file: &str) -> Result<Batches, Error> {
-        let rows = self.index.iter().filter(|row| row.stream == file).cloned().collect();
-        Batches::open(&self.root, rows, self.salvage)
+        Batches::open(&self.root, self.index_of(file), self.on_damage)
+    }
+
+    /// Checks every byte of every stream that the index vouches for, without decoding it. Returns
+    /// how many batches readers leave out because they are damaged, or the first damage where that
+    /// is refused.
+    pub fn verify(&self) -> Result<u64, Error> {
+        let mut files: Vec<&str> = Vec::new();
+        for row in &self.index {
+            if !files.contains(&row.stream.as_str()) {
+                files.push(&row.stream);
+            }
+        }
+        files.into_iter().try_fold(0, |damaged, file| Ok(damaged + self.damaged_in(file)?))
+    }
+
+    /// As [`Self::verify`], of one stream.
+    pub fn damaged_in(&self, file: &str) -> Result<u64, Error> {
+        batches::verify(&self.root, self.index_of(file), self.on_damage)
     }
 
     /// The events, batch by batch in time order.
@@ -149,7 +174,7 @@ pub struct EventBatches {
 }
 
 impl EventBatches {
-    /// Batches passed over because they are damaged (with salvage).
+    /// Batches left out so far because they are damaged.
     #[must_use]
     pub fn damaged(&self) -> u64 {
         self.batches.damaged()
@@ -180,6 +205,14 @@ pub struct TableBatches {
     spec: &'static TableSpec,
 }
 
+impl TableBatches {
+    /// Batches left out so far because they are damaged.
+    #[must_use]
+    pub fn damaged(&self) -> u64 {
+        self.batches.damaged()
+    }
+}
+
 impl Iterator for TableBatches {
     type Item = Result<TableBatch, Error>;
 
@@ -205,6 +238,14 @@ pub struct BuddySample {
 #[derive(Debug)]
 pub struct BuddySamples {
     table: TableBatches,
+}
+
+impl BuddySamples {
+    /// Batches left out so far because they are damaged.
+    #[must_use]
+    pub fn damaged(&self) -> u64 {
+        self.table.damaged()
+    }
 }
 
 impl Iterator for BuddySamples {
@@ -272,6 +313,14 @@ pub struct ZoneSamples {
     table: TableBatches,
 }
 
+impl ZoneSamples {
+    /// Batches left out so far because they are damaged.
+    #[must_use]
+    pub fn damaged(&self) -> u64 {
+        self.table.damaged()
+    }
+}
+
 impl Iterator for ZoneSamples {
     type Item = Result<ZoneSample, Error>;
 
@@ -307,6 +356,14 @@ pub struct PageRuns {
     row: usize,
 }
 
+impl PageRuns {
+    /// Batches left out so far because they are damaged.
+    #[must_use]
+    pub fn damaged(&self) -> u64 {
+        self.table.damaged()
+    }
+}
+
 impl Iterator for PageRuns {
     type Item = Result<PageRun, Error>;
 
@@ -335,100 +392,4 @@ impl Iterator for PageRuns {
             }
         }
     }
-}
-
-fn read_manifest(root: &Path) -> Result<Manifest, Error> {
-    let path = root.join(format::MANIFEST);
-    let not_ours =
-        |found: &str| Error::NotARecording { path: root.to_owned(), found: found.to_owned() };
-    match std::fs::metadata(root) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(not_ours("there is nothing of that name"));
-        }
-        Err(error) => return Err(Error::io("read", root, error)),
-        Ok(meta) if !meta.is_dir() => return Err(not_ours("it is a file, not a directory")),
-        Ok(_) => {}
-    }
-    let text = match std::fs::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(not_ours("it has no manifest.json"));
-        }
-        Err(error) => return Err(Error::io("read", path, error)),
-    };
-    let bad = |why: String| Error::BadManifest { path: path.clone(), why };
-    let mut value: serde_json::Value =
-        serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
-    let version = value.get("format_version").and_then(serde_json::Value::as_u64);
-    let Some(version) = version else {
-        return Err(not_ours("its manifest.json is not kmemlab's"));
-    };
-    if version > format::VERSION {
-        let tool = value.get("tool").and_then(|tool| tool.as_str()).unwrap_or("unknown");
-        let tool = tool.to_owned();
-        return Err(Error::TooNew {
-            path: root.to_owned(),
-            found: version,
-            known: format::VERSION,
-            tool,
-        });
-    }
-    let checksum = value.as_object_mut().and_then(|object| object.shift_remove("checksum"));
-    let crc = format!("crc32:{:08x}", crc32fast::hash(value.to_string().as_bytes()));
-    if checksum.as_ref().and_then(|checksum| checksum.as_str()) != Some(crc.as_str()) {
-        return Err(bad("its checksum does not fit its text".to_owned()));
-    }
-    serde_json::from_value(value).map_err(|error| bad(error.to_string()))
-}
-
-fn read_index(
-    root: &Path,
-    manifest: &Manifest,
-    salvage: bool,
-    notes: &mut Vec<String>,
-) -> Result<Vec<IndexRow>, Error> {
-    let path = root.join(format::INDEX);
-    let mut bytes = Vec::new();
-    File::open(&path)
-        .and_then(|mut file| file.read_to_end(&mut bytes))
-        .map_err(|error| Error::io("read", &path, error))?;
-    if let Some(end) = &manifest.end {
-        let crc = crc32fast::hash(&bytes);
-        if (bytes.len() as u64, crc) != (end.index_bytes, end.index_crc32) {
-            let why = format!(
-                "{} bytes with checksum {crc:08x}, expected {} with {:08x}",
-                bytes.len(),
-                end.index_bytes,
-                end.index_crc32
-            );
-            if !salvage {
-                return Err(Error::Damaged { path, offset: 0, why });
-            }
-            notes.push(format!(
-                "the index is damaged ({why}): batches after the damage are left out"
-            ));
-        }
-    }
-    let mut rows = Vec::new();
-    let mut buffer = Buffer::from_vec(bytes);
-    let mut decoder = StreamDecoder::new();
-    // A cut index ends in the middle of a batch: what was decoded before stands.
-    while !buffer.is_empty() {
-        let Ok(decoded) = decoder.decode(&mut buffer) else { break };
-        let Some(batch) = decoded else { continue };
-        let Ok(batch) = TableBatch::new(&INDEX_TABLE, &batch) else { break };
-        for row in 0..batch.rows() {
-            rows.push(IndexRow {
-                stream: batch.text(row, 0).to_owned(),
-                offset: batch.number(row, 1),
-                length: batch.number(row, 2),
-                crc32: batch.number(row, 3) as u32,
-                rows: batch.number(row, 4),
-                first_time_ns: batch.number(row, 5),
-                last_time_ns: batch.number(row, 6),
-                has_dictionary: matches!(batch.cell(row, 7), Cell::Bool(true)),
-            });
-        }
-    }
-    Ok(rows)
 }

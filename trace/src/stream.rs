@@ -1,16 +1,13 @@
-//! One Arrow IPC stream on disk, written batch by batch with a checksum, read batch by batch
-//! through the index.
+//! One Arrow IPC stream on disk, written batch by batch with a checksum.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
-use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::CompressionType;
-use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 
 use crate::error::Error;
@@ -42,10 +39,15 @@ struct Tally {
     file: File,
     offset: u64,
     crc: crc32fast::Hasher,
+    /// A write has failed: nothing is written any more, not even what a dropped buffer still holds.
+    is_sink: bool,
 }
 
 impl Write for Tally {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_sink {
+            return Ok(bytes.len());
+        }
         let written = self.file.write(bytes)?;
         self.offset += written as u64;
         self.crc.update(&bytes[..written]);
@@ -80,7 +82,7 @@ impl Stream {
     ) -> Result<(Self, IndexRow), Error> {
         let path = root.join(name);
         let file = crate::writer::create_private(&path)?;
-        let tally = Tally { file, offset: 0, crc: crc32fast::Hasher::new() };
+        let tally = Tally { file, offset: 0, crc: crc32fast::Hasher::new(), is_sink: false };
         let encode = |error: ArrowError| arrow_error(name, &path, error);
         let options = IpcWriteOptions::default()
             .try_with_compression(Some(CompressionType::ZSTD))
@@ -89,11 +91,18 @@ impl Stream {
         let writer =
             StreamWriter::try_new_with_options(buffered, schema, options).map_err(encode)?;
         let mut stream = Self { name, path, writer, whole_bytes: 0 };
-        let row = stream.close_unit(0, 0, 0, false)?;
-        Ok((stream, row))
+        match stream.close_unit(0, 0, 0, false) {
+            Ok(row) => Ok((stream, row)),
+            Err(error) => {
+                stream.give_up(0);
+                let _ = std::fs::remove_file(&stream.path);
+                Err(error)
+            }
+        }
     }
 
-    /// Appends a batch; on any error the file is cut back to its last whole batch.
+    /// Appends a batch; on any error the file is cut back to its last whole batch, and nothing is
+    /// ever written to it again.
     pub(crate) fn append(
         &mut self,
         batch: &RecordBatch,
@@ -101,6 +110,9 @@ impl Stream {
         last_time_ns: u64,
         has_dictionary: bool,
     ) -> Result<IndexRow, Error> {
+        if self.has_failed() {
+            return Err(Error::io("write", &self.path, failed_before()));
+        }
         let rows = batch.num_rows() as u64;
         let written = self
             .writer
@@ -108,9 +120,21 @@ impl Stream {
             .map_err(|error| arrow_error(self.name, &self.path, error))
             .and_then(|()| self.close_unit(rows, first_time_ns, last_time_ns, has_dictionary));
         if written.is_err() {
-            let _ = self.writer.get_ref().get_ref().file.set_len(self.whole_bytes);
+            self.give_up(self.whole_bytes);
         }
         written
+    }
+
+    fn has_failed(&self) -> bool {
+        self.writer.get_ref().get_ref().is_sink
+    }
+
+    /// Cuts the file to its first `whole_bytes` and writes no more of it.
+    pub(crate) fn give_up(&mut self, whole_bytes: u64) {
+        self.whole_bytes = whole_bytes;
+        let tally = self.writer.get_mut().get_mut();
+        tally.is_sink = true;
+        let _ = tally.file.set_len(whole_bytes);
     }
 
     fn close_unit(
@@ -138,12 +162,25 @@ impl Stream {
     }
 
     /// Writes the end-of-stream mark, which is outside every batch.
-    pub(crate) fn finish(mut self) -> Result<(), Error> {
-        self.writer.finish().map_err(|error| arrow_error(self.name, &self.path, error))?;
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        if self.has_failed() {
+            return Err(Error::io("write", &self.path, failed_before()));
+        }
+        let written = self
+            .writer
+            .finish()
+            .map_err(|error| arrow_error(self.name, &self.path, error))
+            .and_then(|()| self.sync().map_err(|error| Error::io("write", &self.path, error)));
+        if written.is_err() {
+            self.give_up(self.whole_bytes);
+        }
+        written
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
         let buffered = self.writer.get_mut();
-        buffered.flush().map_err(|error| Error::io("write", &self.path, error))?;
-        let file = &buffered.get_ref().file;
-        file.sync_all().map_err(|error| Error::io("write", &self.path, error))
+        buffered.flush()?;
+        buffered.get_ref().file.sync_all()
     }
 
     /// Bytes that are whole on disk.
@@ -152,97 +189,14 @@ impl Stream {
     }
 }
 
+/// What a file is told of after one of its writes failed: there is no room any more.
+pub(crate) fn failed_before() -> io::Error {
+    io::Error::other("an earlier write to it failed")
+}
+
 fn arrow_error(name: &str, path: &Path, error: ArrowError) -> Error {
     match error {
         ArrowError::IoError(_, source) => Error::io("write", path, source),
         other => Error::Encode { table: name.to_owned(), why: other.to_string() },
-    }
-}
-
-/// Reads the batches of one stream that the index vouches for.
-#[derive(Debug)]
-pub(crate) struct Batches {
-    path: PathBuf,
-    file: Option<File>,
-    rows: std::vec::IntoIter<IndexRow>,
-    decoder: StreamDecoder,
-    salvage: bool,
-    damaged: u64,
-}
-
-impl Batches {
-    pub(crate) fn open(root: &Path, rows: Vec<IndexRow>, salvage: bool) -> Result<Self, Error> {
-        let name = rows.first().map(|row| row.stream.clone()).unwrap_or_default();
-        let path = root.join(&name);
-        let file = match File::open(&path) {
-            Ok(file) => Some(file),
-            Err(_) if rows.is_empty() => None,
-            Err(_) if salvage => None,
-            Err(error) => return Err(Error::io("open", path, error)),
-        };
-        let rows = rows.into_iter();
-        Ok(Self { path, file, rows, decoder: StreamDecoder::new(), salvage, damaged: 0 })
-    }
-
-    /// Batches passed over because they are damaged.
-    pub(crate) fn damaged(&self) -> u64 {
-        self.damaged
-    }
-
-    fn read_unit(&mut self, row: &IndexRow) -> Result<Option<RecordBatch>, Error> {
-        let damage =
-            |why: String| Error::Damaged { path: self.path.clone(), offset: row.offset, why };
-        let Some(file) = self.file.as_mut() else {
-            return Err(damage("the file is missing".to_owned()));
-        };
-        let have = file.metadata().map_err(|error| Error::io("read", &self.path, error))?.len();
-        if row.offset.checked_add(row.length).is_none_or(|end| end > have) {
-            return Err(damage(format!(
-                "the index tells of {} bytes there, the file ends at {have}",
-                row.length
-            )));
-        }
-        let length = usize::try_from(row.length).map_err(|error| damage(error.to_string()))?;
-        let mut bytes = vec![0; length];
-        file.seek(SeekFrom::Start(row.offset))
-            .and_then(|_| file.read_exact(&mut bytes))
-            .map_err(|error| Error::io("read", &self.path, error))?;
-        let crc = crc32fast::hash(&bytes);
-        if crc != row.crc32 {
-            return Err(damage(format!("checksum {crc:08x}, expected {:08x}", row.crc32)));
-        }
-        let mut buffer = Buffer::from_vec(bytes);
-        let mut found = None;
-        while !buffer.is_empty() {
-            match self.decoder.decode(&mut buffer) {
-                Ok(Some(batch)) => found = Some(batch),
-                Ok(None) => {}
-                Err(error) => return Err(damage(error.to_string())),
-            }
-        }
-        Ok(found)
-    }
-}
-
-impl Iterator for Batches {
-    type Item = Result<RecordBatch, Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let row = self.rows.next()?;
-            match self.read_unit(&row) {
-                Ok(Some(batch)) => return Some(Ok(batch)),
-                Ok(None) => {}
-                Err(_) if self.salvage => {
-                    self.damaged += 1;
-                    // A lost schema or dictionary takes all that follows with it.
-                    if row.rows == 0 || row.has_dictionary {
-                        self.damaged += self.rows.by_ref().count() as u64;
-                        return None;
-                    }
-                }
-                Err(error) => return Some(Err(error)),
-            }
-        }
     }
 }

@@ -1,11 +1,12 @@
 //! Writes a recording: append only, and whole up to the last batch at every moment.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::batch::{self, EventBatchBuilder};
+use crate::checksums::Checksums;
 use crate::error::Error;
 use crate::format::{self, INDEX_TABLE, TableSpec};
 use crate::manifest::{End, Manifest};
@@ -14,6 +15,7 @@ use crate::snapshot::{
 };
 use crate::stream::{IndexRow, Stream};
 use crate::table::{Cell, TableBuilder, schema};
+use crate::unit::Nanos;
 
 /// Room kept for the last manifest: the events' format texts are its bulk.
 const RESERVE_BYTES: usize = 1 << 20;
@@ -44,6 +46,7 @@ pub struct RecordingWriter {
     tables: Vec<Table>,
     pending: Vec<IndexRow>,
     index: Table,
+    checksums: Checksums,
     events_written: u64,
 }
 
@@ -66,7 +69,9 @@ impl RecordingWriter {
         create_private(&reserve)?
             .write_all(&vec![0; RESERVE_BYTES])
             .map_err(|error| Error::io("write", reserve, error))?;
-        let (index_stream, _) = Stream::create(root, format::INDEX, &schema(&INDEX_TABLE))?;
+        let (index_stream, part) = Stream::create(root, format::INDEX, &schema(&INDEX_TABLE))?;
+        let mut checksums = Checksums::create(root)?;
+        checksums.append(&part)?;
         let index = Table { builder: TableBuilder::new(INDEX_TABLE), stream: index_stream };
         let (events, row) = Stream::create(root, format::EVENTS, &batch::schema())?;
         let mut writer = Self {
@@ -76,6 +81,7 @@ impl RecordingWriter {
             tables: Vec::new(),
             pending: vec![row],
             index,
+            checksums,
             events_written: 0,
         };
         writer.commit()?;
@@ -104,6 +110,7 @@ impl RecordingWriter {
         self.tables.iter().map(|table| table.stream.whole_bytes()).sum::<u64>()
             + self.events.whole_bytes()
             + self.index.stream.whole_bytes()
+            + self.checksums.whole_bytes()
     }
 
     /// Writes the events collected, if any.
@@ -158,7 +165,7 @@ impl RecordingWriter {
             return Ok(());
         }
         let times = self.pending.iter().map(|row| row.last_time_ns);
-        let last = crate::unit::Nanos(times.max().unwrap_or(0));
+        let last = Nanos(times.max().unwrap_or(0));
         for row in self.pending.drain(..) {
             self.index.builder.row(&[
                 Cell::Str(&row.stream),
@@ -171,31 +178,41 @@ impl RecordingWriter {
                 Cell::Bool(row.has_dictionary),
             ]);
         }
-        flush(&mut self.index, Stamp { before: last, after: last })?;
-        Ok(())
+        let part = flush(&mut self.index, Stamp { before: last, after: last })?;
+        let Some(part) = part else { return Ok(()) };
+        let vouched = self.checksums.append(&part);
+        if vouched.is_err() {
+            self.index.stream.give_up(part.offset);
+        }
+        vouched
     }
 
-    /// Completes the recording: remaining rows, end marks, index, manifest. On a full disk call it
-    /// again with `reason` "disk full": the reserve makes room for the manifest.
+    /// Completes the recording: remaining rows, end marks, index, manifest. When that fails, what
+    /// is whole is kept as by [`Self::abandon`], and the error is returned.
     pub fn finish(mut self, end: End) -> Result<Manifest, Error> {
-        let stamp = Stamp {
-            before: crate::unit::Nanos(end.monotonic_ns),
-            after: crate::unit::Nanos(end.monotonic_ns),
-        };
         let _ = fs::remove_file(self.root.join(format::RESERVE));
+        match self.complete(Nanos(end.monotonic_ns)) {
+            Ok(()) => self.seal(end),
+            Err(error) => {
+                let reason = if error.is_disk_full() { "disk full" } else { "error" };
+                let _ = self.abandon(End { reason: reason.to_owned(), ..end });
+                Err(error)
+            }
+        }
+    }
+
+    fn complete(&mut self, at: Nanos) -> Result<(), Error> {
         for table in &mut self.tables {
-            let row = flush(table, stamp)?;
+            let row = flush(table, Stamp { before: at, after: at })?;
             self.pending.extend(row);
         }
         self.commit()?;
-        let Self { root, mut manifest, events, tables, index, .. } = self;
-        events.finish()?;
-        for table in tables {
+        self.events.finish()?;
+        for table in &mut self.tables {
             table.stream.finish()?;
         }
-        index.stream.finish()?;
-        seal(&root, &mut manifest, end)?;
-        Ok(manifest)
+        self.checksums.sync()?;
+        self.index.stream.finish()
     }
 
     /// Gives up after a write failed: keeps what is whole, frees the reserve and says so in the
@@ -203,22 +220,26 @@ impl RecordingWriter {
     pub fn abandon(mut self, end: End) -> Result<Manifest, Error> {
         let _ = fs::remove_file(self.root.join(format::RESERVE));
         let _ = self.commit();
-        let mut manifest = self.manifest;
-        seal(&self.root, &mut manifest, end)?;
+        // Nothing may grow any more: neither by what a buffer still holds, nor by an end mark.
+        let streams = self.tables.iter_mut().map(|table| &mut table.stream);
+        for stream in streams.chain([&mut self.events, &mut self.index.stream]) {
+            stream.give_up(stream.whole_bytes());
+        }
+        self.seal(end)
+    }
+
+    /// Vouches for the index in the last manifest.
+    fn seal(self, mut end: End) -> Result<Manifest, Error> {
+        let Self { root, mut manifest, events, tables, index, checksums, .. } = self;
+        drop((events, tables, index, checksums));
+        let path = root.join(format::INDEX);
+        let bytes = fs::read(&path).map_err(|error| Error::io("read", &path, error))?;
+        end.index_bytes = bytes.len() as u64;
+        end.index_crc32 = crc32fast::hash(&bytes);
+        manifest.end = Some(end);
+        write_manifest(&root, &manifest)?;
         Ok(manifest)
     }
-}
-
-fn seal(root: &Path, manifest: &mut Manifest, mut end: End) -> Result<(), Error> {
-    let path = root.join(format::INDEX);
-    let mut bytes = Vec::new();
-    File::open(&path)
-        .and_then(|mut file| file.read_to_end(&mut bytes))
-        .map_err(|error| Error::io("read", &path, error))?;
-    end.index_bytes = bytes.len() as u64;
-    end.index_crc32 = crc32fast::hash(&bytes);
-    manifest.end = Some(end);
-    write_manifest(root, manifest)
 }
 
 fn flush(table: &mut Table, stamp: Stamp) -> Result<Option<IndexRow>, Error> {
@@ -239,11 +260,21 @@ fn make_room(root: &Path, replace: bool) -> Result<(), Error> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::io("look at", root, error)),
         Ok(_) if !replace => Err(Error::Exists { path: root.to_owned() }),
-        Ok(meta) if meta.is_dir() && root.join(format::MANIFEST).is_file() => {
+        Ok(meta) if meta.is_dir() && is_recording(root) => {
             fs::remove_dir_all(root).map_err(|error| Error::io("replace", root, error))
         }
         Ok(_) => Err(Error::NotOursToReplace { path: root.to_owned() }),
     }
+}
+
+/// Whether the folder has a manifest that only kmemlab writes.
+fn is_recording(root: &Path) -> bool {
+    let path = root.join(format::MANIFEST);
+    let is_file = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
+    let text = if is_file { fs::read(path).unwrap_or_default() } else { Vec::new() };
+    let manifest: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    manifest["format_version"].is_u64()
+        && manifest["tool"].as_str().is_some_and(|tool| tool.starts_with("kmemlab"))
 }
 
 /// Writes the manifest beside the old one and renames it into place.

@@ -77,7 +77,7 @@ pub(super) fn json(recording: &Recording, facts: &Facts) -> Value {
         "span_ns": facts.span_ns,
         "events": facts.events,
         "recorder_events": facts.recorder_events,
-        "lost_events": end.map_or_else(|| facts.loss.iter().map(|gap| gap.events).sum(), |end| end.lost_events),
+        "lost_events": end.map_or_else(|| lost_in_gaps(facts), |end| end.lost_events),
         "counted_events": end.and_then(|end| end.counted_events),
         "damaged_batches": facts.damaged_batches,
         "events_bytes": facts.event_bytes,
@@ -92,6 +92,10 @@ pub(super) fn json(recording: &Recording, facts: &Facts) -> Value {
         "recorder_cpu_ns": end.map(|end| end.recorder_cpu_ns),
         "notes": notes(recording),
     })
+}
+
+fn lost_in_gaps(facts: &Facts) -> u64 {
+    facts.loss.iter().map(|gap| gap.events).sum()
 }
 
 fn tracepoint(row: &TracepointRecord) -> Value {
@@ -156,6 +160,9 @@ pub(super) fn text(recording: &Recording, facts: &Facts) -> String {
         };
         line("lost", format!("{}; {check}", count(end.lost_events)));
     }
+    if facts.damaged_batches > 0 {
+        line("damaged", format!("{} batches, left out", count(facts.damaged_batches)));
+    }
     line("size", bytes(facts.disk_bytes));
     for note in notes(recording) {
         line("note", note);
@@ -166,8 +173,9 @@ pub(super) fn text(recording: &Recording, facts: &Facts) -> String {
 
 fn ended(reason: &str, status: Option<i32>) -> String {
     match status {
+        _ if reason == "disk full" => "because the disk was full".to_owned(),
+        _ if reason == "error" => "because of an error".to_owned(),
         Some(status) => format!("cleanly, by {reason} (exit status {status})"),
-        None if reason == "disk full" => "because the disk was full".to_owned(),
         None => format!("cleanly, by {reason}"),
     }
 }

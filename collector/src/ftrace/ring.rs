@@ -1,10 +1,11 @@
 //! The ring of one processor.
 //!
-//! A full ring drops new events and counts them; it writes nothing about it. It is full up to the end
-//! of a sub-buffer, and stays so until something is read: if events were dropped when a drain begins,
-//! the gap stands right behind the events that are in the ring then. Dropped during a drain (the
-//! reader is slower than the writers), they are in a gap of that drain's time.
+//! A full ring drops new events and counts them; it writes nothing about it. It is full up to the
+//! end of a sub-buffer, and stays so until something is read: if events were dropped when a drain
+//! begins, the gap stands right behind the events that are in the ring then. Dropped during a drain
+//! (the reader is slower than the writers), they are in a gap of that drain's time.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
 
@@ -17,8 +18,8 @@ use crate::clock;
 use crate::record_error::RecordError;
 use crate::ring_page::{Missed, PageLayout};
 
-/// No processor fills more of a ring than one byte in so many nanoseconds: an event of 40 bytes takes
-/// it 100 ns and more.
+/// No processor fills more of a ring than one byte in so many nanoseconds: an event of 40 bytes
+/// takes it 100 ns and more.
 const NS_PER_BYTE: u64 = 2;
 
 /// What the kernel counted of a ring.
@@ -85,7 +86,7 @@ pub(super) struct CpuRing {
     drained: Nanos,
     /// Lost events that are in a gap already.
     known_lost: u64,
-    gap: Option<Gap>,
+    gaps: VecDeque<Gap>,
 }
 
 impl CpuRing {
@@ -100,7 +101,7 @@ impl CpuRing {
             last_event: Nanos(0),
             drained: clock::now(),
             known_lost: 0,
-            gap: None,
+            gaps: VecDeque::new(),
         })
     }
 
@@ -129,7 +130,7 @@ impl CpuRing {
         let start = clock::now();
         if start.0.saturating_sub(looked.0) / NS_PER_BYTE >= with.ring_bytes {
             if let Some((events, waiting)) = self.lost_since(with.instance) {
-                self.gap = Some(Gap { behind: self.events + waiting, events });
+                self.gaps.push_back(Gap { behind: self.events + waiting, events });
             }
             looked = start;
         }
@@ -162,9 +163,9 @@ impl CpuRing {
             self.torn_pages += 1;
             return;
         };
-        if self.gap.is_some_and(|gap| gap.behind <= self.events) {
+        if self.gaps.front().is_some_and(|gap| gap.behind <= self.events) {
             let first = page.entries.clone().next().map_or(page.time, |entry| entry.time);
-            self.close_gap(first, sink);
+            self.close_gaps(self.events, first, sink);
         }
         if let Missed::Events(events) = page.missed {
             self.known_lost += events;
@@ -193,8 +194,10 @@ impl CpuRing {
         (events > 0).then_some((events, stats.entries))
     }
 
-    fn close_gap(&mut self, until: Nanos, sink: &mut dyn Sink) {
-        if let Some(gap) = self.gap.take() {
+    /// Tells of the gaps that stand behind no more than so many events.
+    fn close_gaps(&mut self, behind: u64, until: Nanos, sink: &mut dyn Sink) {
+        while let Some(gap) = self.gaps.front().copied().filter(|gap| gap.behind <= behind) {
+            self.gaps.pop_front();
             sink.loss(self.loss(self.last_event, until, gap.events));
         }
     }
@@ -206,7 +209,7 @@ impl CpuRing {
 
     /// Tells of the last gap, after which no event came.
     pub(super) fn finish(&mut self, stats: &Stats, stopped: Nanos, sink: &mut dyn Sink) {
-        self.close_gap(stopped, sink);
+        self.close_gaps(u64::MAX, stopped, sink);
         let events = stats.lost().saturating_sub(self.known_lost);
         if events > 0 {
             self.known_lost += events;
