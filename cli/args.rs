@@ -46,7 +46,7 @@ pub(crate) struct RecordArgs {
     /// Groups of events: page, slab, vmalloc, compaction, reclaim, oom [default: all]
     #[arg(long, value_name = "GROUPS", value_delimiter = ',', value_parser = value::group)]
     pub(crate) events: Vec<Group>,
-    /// Way that events come: tracefs, perf (call chains need it), or auto, which takes the better one
+    /// Way that events come: tracefs, perf (call chains need it), or auto, the better one
     #[arg(long, value_name = "WAY", default_value_t)]
     pub(crate) backend: BackendChoice,
     /// Kernel call chains: none, sampled[:N] (every Nth allocation) or all
