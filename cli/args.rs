@@ -121,10 +121,20 @@ pub(crate) struct TuiArgs {
     #[arg(long)]
     pub(crate) once: bool,
     /// Columns of the printed screen [default: 80]
-    #[arg(long, value_name = "COLUMNS", requires = "once", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(
+        long,
+        value_name = "COLUMNS",
+        requires = "once",
+        value_parser = clap::value_parser!(u16).range(1..=1000)
+    )]
     pub(crate) width: Option<u16>,
     /// Lines of the printed screen [default: 24]
-    #[arg(long, value_name = "LINES", requires = "once", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(
+        long,
+        value_name = "LINES",
+        requires = "once",
+        value_parser = clap::value_parser!(u16).range(1..=1000)
+    )]
     pub(crate) height: Option<u16>,
 }
 

@@ -92,11 +92,19 @@ fn a_folder_with_a_foreign_manifest_is_not_deleted() {
     let folder = Folder::new("foreign-force");
     let site = folder.join("site");
     fs::create_dir(&site).unwrap();
-    fs::write(site.join("manifest.json"), r#"{ "name": "app" }"#).unwrap();
     fs::write(site.join("index.html"), "mine").unwrap();
-    let ran = record(&site, &["-d", "10ms", "--force"]);
-    assert!(site.join("index.html").exists(), "--force deleted what is no recording: {ran:#?}");
-    ran.refused(&["is no kmemlab recording"]);
+    for manifest in [
+        r#"{ "name": "app" }"#,
+        r#"{ "format_version": 1, "tool": "another" }"#,
+        r#"{ "format_version": "1", "tool": "kmemlab 0.1.0" }"#,
+        "[]",
+        "",
+    ] {
+        fs::write(site.join("manifest.json"), manifest).unwrap();
+        let ran = record(&site, &["-d", "10ms", "--force"]);
+        assert!(site.join("index.html").exists(), "--force deleted what is no recording: {ran:#?}");
+        ran.refused(&["is no kmemlab recording"]);
+    }
 }
 
 #[test]

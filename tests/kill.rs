@@ -14,9 +14,9 @@ use crate::support::{
 
 const KILLS: u64 = 20;
 /// On a slow host, where the kernel takes seconds to close a recorder's events, fewer.
-const BUDGET: Duration = Duration::from_secs(12);
+const BUDGET: Duration = Duration::from_secs(7);
 /// So long after the manifest some event is on the disk: a batch gets there within a second.
-const LONG: Duration = Duration::from_millis(2500);
+const LONG: Duration = Duration::from_millis(2000);
 /// So long after the start there is a manifest, on a busy host too.
 const LATE: Duration = Duration::from_secs(10);
 
@@ -24,10 +24,10 @@ fn kptr_restrict() -> String {
     fs::read_to_string(KPTR_RESTRICT).unwrap().trim().to_owned()
 }
 
-/// From 50 ms to 3 s, the short ones more often: most of what can go wrong is at the start.
+/// From 50 ms to 1.5 s, the short ones more often: most of what can go wrong is at the start.
 fn moment(random: &mut Random) -> Duration {
     let share = random.below(1000) as f64 / 1000.0;
-    Duration::from_secs_f64(0.05 * 60f64.powf(share))
+    Duration::from_secs_f64(0.05 * 30f64.powf(share))
 }
 
 /// Lets a recorder run for so long, or for [`LONG`] after its manifest is there if `is_long`, and
@@ -97,10 +97,10 @@ fn what_a_killed_recorder_leaves_is_readable() {
         let _ = fs::remove_dir_all(&output);
         let after = moment(&mut random);
         eprintln!("SEED={seed}: kill {n} after {after:?}");
-        let ran = run_and_kill(&output, after, n < 2);
+        let ran = run_and_kill(&output, after, n == 0);
         with_events += u64::from(check_remainder(&output, ran));
     }
-    assert!(with_events >= 2, "{with_events} remainders hold events");
+    assert!(with_events >= 1, "no remainder holds events");
     let output = folder.join("next.kmt");
     kmemlab(["record", "-d", "100ms", "-o", output.to_str().unwrap()]).done();
     let told = info(&output, &[]);
@@ -154,21 +154,19 @@ fn a_recorder_that_is_asked_to_stop_ends_in_good_order() {
     }
     let folder = Folder::new("signal");
     let _load = Load::start();
-    for name in ["INT", "TERM"] {
-        for after in [Duration::from_millis(1200), Duration::from_millis(300)] {
-            let output = folder.join(format!("{name}-{}.kmt", after.as_millis()));
-            let child = start_recording(&output, &[]);
-            thread::sleep(after);
-            signal(&child, name);
-            let ran = end_of(child, Duration::from_secs(20)).done();
-            assert_eq!(ran.stdout, "");
-            assert!(ran.stderr.contains("ended by signal"), "{ran:#?}");
-            let told = info(&output, &[]);
-            assert_eq!(told["ended_cleanly"], true, "{told:#}");
-            assert_eq!(told["ended_by"], "signal", "{told:#}");
-            assert!(number(&told, "events") > 0, "{told:#}");
-            replay(&output, &[]);
-        }
+    for (name, after) in [("INT", 1200), ("TERM", 300)] {
+        let output = folder.join(format!("{name}.kmt"));
+        let child = start_recording(&output, &[]);
+        thread::sleep(Duration::from_millis(after));
+        signal(&child, name);
+        let ran = end_of(child, Duration::from_secs(20)).done();
+        assert_eq!(ran.stdout, "");
+        assert!(ran.stderr.contains("ended by signal"), "{ran:#?}");
+        let told = info(&output, &[]);
+        assert_eq!(told["ended_cleanly"], true, "{told:#}");
+        assert_eq!(told["ended_by"], "signal", "{told:#}");
+        assert!(number(&told, "events") > 0, "{told:#}");
+        replay(&output, &[]);
     }
 }
 

@@ -111,6 +111,50 @@ fn zeros_at_the_end_of_a_recording_cut_off_are_no_damage() {
     cut(&events, size);
     let told = info(&synthetic.path, &[]);
     assert_eq!(number(&told, "events"), 7 * EVENTS_A_BATCH);
+    assert_eq!(number(&told, "damaged_batches"), BATCHES - 7, "what is left out is told");
+}
+
+/// Of a recording cut off, nothing but `index.crc` vouches for the index.
+#[test]
+fn an_index_is_read_up_to_its_first_part_that_is_not_vouched_for() {
+    let folder = Folder::new("index-crc");
+    let (synthetic, _) = harmed(&folder, Ending::CutOff);
+    let (index, checksums) =
+        (synthetic.path.join("index.arrows"), synthetic.path.join("index.crc"));
+    let whole = fs::read(&checksums).unwrap();
+    // The schema, the streams' beginnings, then a part for each batch.
+    let parts = 2 + BATCHES;
+    assert_eq!(whole.len() as u64, 20 * parts);
+    let left = |batches: u64| {
+        let told = info(&synthetic.path, &[]);
+        assert_eq!(number(&told, "events"), batches * EVENTS_A_BATCH);
+        replay(&synthetic.path, SALVAGE);
+    };
+    for (bytes, batches) in [(parts * 20 - 1, BATCHES - 1), (4 * 20, 2), (3 * 20, 1), (25, 0)] {
+        cut(&checksums, bytes);
+        left(batches);
+        cut(&checksums, parts * 20);
+        left(batches);
+        fs::write(&checksums, &whole).unwrap();
+    }
+    let part = |number: usize| {
+        let offset = whole[20 * number..20 * number + 8].try_into().unwrap();
+        u64::from_le_bytes(offset)
+    };
+    flip(&index, part(9) + 40);
+    left(7);
+}
+
+/// The manifest vouches for the index of a recording that ended.
+#[test]
+fn a_lost_checksum_of_a_whole_index_costs_nothing() {
+    let folder = Folder::new("no-crc");
+    let (synthetic, _) = harmed(&folder, Ending::Clean);
+    fs::remove_file(synthetic.path.join("index.crc")).unwrap();
+    kmemlab([Path::new("info"), &synthetic.path]).refused(&["index.crc"]);
+    let salvaged = info(&synthetic.path, SALVAGE);
+    assert_eq!(number(&salvaged, "events"), Synthetic::events());
+    assert!(notes(&salvaged).contains("index.crc is damaged"), "{salvaged:#}");
 }
 
 /// Whatever file of it was cut: what was written before is still there.

@@ -399,7 +399,7 @@ fn no_path_of_anyone_s_machine() {
                         || (before == Some('"') && line[at + path.len()..].contains('/'))
                 })
             };
-            if homes.iter().any(|home| is_path(home)) {
+            if homes.iter().any(is_path) {
                 found.push(format!("{}:{}: {}", source.name, index + 1, line.trim()));
             }
         }

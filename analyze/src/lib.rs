@@ -1,10 +1,10 @@
 //! Exports of kmemlab recordings, for notebooks and query engines.
 //!
-//! [`export_parquet`] writes a recording as a directory of Parquet files: `events.parquet`, one file
-//! for each table that the recording has (`buddyinfo.parquet`, `slabinfo.parquet`, ...) and, after a
-//! replay, `comparison.parquet`. Times are nanoseconds of `CLOCK_MONOTONIC`; column names end in
-//! their unit; null means that the kernel did not tell. [`EVENT_COLUMNS`] describes the events'
-//! columns, [`kmemlab_trace::format::TABLES`] all others.
+//! [`export_parquet`] writes a recording as a directory of Parquet files: `events.parquet`, one
+//! file for each table that the recording has (`buddyinfo.parquet`, `slabinfo.parquet`, ...) and,
+//! after a replay, `comparison.parquet`. Times are nanoseconds of `CLOCK_MONOTONIC`; column names
+//! end in their unit; null means that the kernel did not tell. [`EVENT_COLUMNS`] describes the
+//! events' columns, [`kmemlab_trace::format::TABLES`] all others.
 //!
 //! # Opening an export in Python
 //!

@@ -1,8 +1,8 @@
 //! The kernel's addresses, shown to the recorder for the moment of one read.
 //!
-//! `kernel.kptr_restrict` is set to 1, at which root sees addresses, and put back. A recorder killed
-//! in that moment cannot put it back: it leaves the old value in a file, from which the next one
-//! does.
+//! `kernel.kptr_restrict` is set to 1, at which root sees addresses, and put back. A recorder
+//! killed in that moment cannot put it back: it leaves the old value in a file, from which the next
+//! one does.
 
 use std::fs;
 
@@ -10,7 +10,8 @@ use crate::root::Root;
 
 /// The setting.
 const KPTR_RESTRICT: &str = "proc/sys/kernel/kptr_restrict";
-/// Where the old value is kept while the setting is changed; gone after a restart, as is the change.
+/// Where the old value is kept while the setting is changed; gone after a restart, as is the
+/// change.
 const KEPT: &str = "run/kmemlab.kptr_restrict";
 
 /// Addresses are shown while this lives.
@@ -25,7 +26,8 @@ impl<'a> ShownAddresses<'a> {
         let before = root.read(KPTR_RESTRICT).ok().map(|text| text.trim().to_owned());
         let before = before.filter(|value| value != "1");
         if let Some(before) = &before {
-            // Without it a kill in the next millisecond leaves the setting changed; no more than that.
+            // Without it a kill in the next millisecond leaves the setting changed; no more than
+            // that.
             let _ = fs::write(root.join(KEPT), before);
         }
         // Refused, the addresses are not shown, and that is noticed where they are read.

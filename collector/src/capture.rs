@@ -1,8 +1,8 @@
 //! The seam between where events come from and what is done with them.
 //!
-//! A [`Backend`] hands over each event as the kernel wrote it: processor, time, and the record's own
-//! bytes, the common fields included. Everything behind the seam (layout, order, file) is the same for
-//! every backend.
+//! A [`Backend`] hands over each event as the kernel wrote it: processor, time, and the record's
+//! own bytes, the common fields included. Everything behind the seam (layout, order, file) is the
+//! same for every backend.
 
 use std::time::Duration;
 

@@ -51,8 +51,8 @@ const NOT_PERMITTED: &str = "not permitted; run as root";
 /// Without these two there is nothing to replay; every other tracepoint may be lacked.
 const NEEDED: [(&str, &str); 2] = [("kmem", "mm_page_alloc"), ("kmem", "mm_page_free")];
 
-/// Looks at all that a recording needs. `wanted` names the tracepoints: system, event and the fields
-/// that it must have.
+/// Looks at all that a recording needs. `wanted` names the tracepoints: system, event and the
+/// fields that it must have.
 #[must_use]
 pub fn check(root: &Root, wanted: &[(&str, &str, &[&str])]) -> Vec<Check> {
     let rights = privilege::Rights::read(root);

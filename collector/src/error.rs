@@ -1,4 +1,5 @@
-//! What can go wrong between us and the kernel's files: what was expected, what was found, what to do.
+//! What can go wrong between us and the kernel's files: what was expected, what was found, what to
+//! do.
 
 use std::io;
 use std::path::PathBuf;

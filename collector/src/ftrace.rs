@@ -9,10 +9,10 @@
 //! little before it. The moments before and after each switch are known, and so each recorded event
 //! is *outside* the time of counting, certainly *inside* it, or at its *edge*, where it may be
 //! either (a few microseconds at both ends, mostly without any event). For each tracepoint and
-//! processor, with all events recorded, the counter must say at least *inside* and at most *inside
-//! + edge*. Told as `counted` is what was recorded, plus what the counter saw above those bounds or
-//! minus what it lacks below them: *recorded + lost = counted* holds exactly when the counter
-//! agrees.
+//! processor, with all events recorded, the counter must say at least *inside* and at most *inside*
+//! and *edge* together. Told as `counted` is what was recorded, plus what the counter saw above
+//! those bounds or minus what it lacks below them: *recorded + lost = counted* holds exactly when
+//! the counter agrees.
 
 mod instance;
 mod ring;

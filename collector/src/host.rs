@@ -1,4 +1,5 @@
-//! Facts of the host that a recording says once: kernel, processors, zones, migrate types, settings.
+//! Facts of the host that a recording says once: kernel, processors, zones, migrate types,
+//! settings.
 
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,8 @@ use crate::error::{Error, ParseError};
 use crate::proc::{buddyinfo, iomem, pagetypeinfo, zoneinfo};
 use crate::root::Root;
 
-/// `/proc/sys/vm` files to record; a `*` at the end stands for any ending. Missing ones are left out.
+/// `/proc/sys/vm` files to record; a `*` at the end stands for any ending. Missing ones are left
+/// out.
 const VM_SETTINGS: &[&str] = &[
     "admin_reserve_kbytes",
     "compact_unevictable_allowed",
@@ -79,7 +81,8 @@ pub struct Host {
     pub orders: u8,
     /// Order of a pageblock; `None` when `/proc/pagetypeinfo` may not be read.
     pub pageblock_order: Option<Order>,
-    /// Migrate type names, by the kernel's numbers; empty when `/proc/pagetypeinfo` may not be read.
+    /// Migrate type names, by the kernel's numbers; empty when `/proc/pagetypeinfo` may not be
+    /// read.
     pub migrate_types: Vec<String>,
     /// Processors that run.
     pub online_cpus: Vec<Cpu>,

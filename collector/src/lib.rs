@@ -1,7 +1,8 @@
 //! Records a live kernel: perf rings, /proc readers, symbols.
 //!
 //! [`session::record`] makes a recording. Two threads carry the events: the first drains the rings
-//! ([`capture::Backend`]), the second sorts, decodes and writes; a third takes snapshots of `/proc`.
+//! ([`capture::Backend`]), the second sorts, decodes and writes; a third takes snapshots of
+//! `/proc`.
 
 mod addresses;
 pub mod backend;

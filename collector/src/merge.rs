@@ -1,8 +1,8 @@
 //! One total order out of many rings.
 //!
 //! Each ring is nearly in order of time: an interrupt between a record's time and its place in the
-//! ring can put a later one before it. Events of a round are sorted by (time, processor, place in the
-//! ring); those that nothing still unread can come before are handed on, the rest waits.
+//! ring can put a later one before it. Events of a round are sorted by (time, processor, place in
+//! the ring); those that nothing still unread can come before are handed on, the rest waits.
 
 use kmemlab_trace::unit::{Cpu, Nanos};
 

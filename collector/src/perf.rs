@@ -3,10 +3,10 @@
 //! All events of a processor are in one perf group, so that turning the group on or off turns all
 //! of them on or off at once, with interrupts off on that processor.
 //!
-//! Each event counts a hit before it looks for room in the ring, whatever becomes of it there, and so
-//! for every tracepoint and processor *recorded + lost = counted*, exactly. (A second event that only
-//! counts is less exact: the interrupt that turns a group off may land between the two.) Where the sum
-//! does not hold, the kernel dropped events in silence, and the recording says so.
+//! Each event counts a hit before it looks for room in the ring, whatever becomes of it there, and
+//! so for every tracepoint and processor *recorded + lost = counted*, exactly. (A second event that
+//! only counts is less exact: the interrupt that turns a group off may land between the two.) Where
+//! the sum does not hold, the kernel dropped events in silence, and the recording says so.
 //!
 //! A tracepoint that fires while perf already handles another of the same context (task, softirq,
 //! interrupt) is dropped by the kernel before any of this and counted nowhere.
@@ -45,9 +45,9 @@ pub enum Stacks {
 }
 
 impl Stacks {
-    /// One in this many where no number is given. Measured on a busy thread, beside 43 us of tracing
-    /// for each of its rounds of 85 events: 5.5 us more, against 66 us more for every allocation's
-    /// chain. That is why none is the default, and why every chain is seldom worth it.
+    /// One in this many where no number is given. Measured on a busy thread, beside 43 us of
+    /// tracing for each of its rounds of 85 events: 5.5 us more, against 66 us more for every
+    /// allocation's chain. That is why none is the default, and why every chain is seldom worth it.
     pub const SAMPLED_PERIOD: u32 = 100;
 }
 
@@ -97,8 +97,8 @@ pub struct PerfBackend {
 }
 
 impl PerfBackend {
-    /// Opens every tracepoint on every processor; nothing is on yet. `ring_bytes` is rounded up to a
-    /// power of two, and halved as long as the kernel refuses so much locked memory.
+    /// Opens every tracepoint on every processor; nothing is on yet. `ring_bytes` is rounded up to
+    /// a power of two, and halved as long as the kernel refuses so much locked memory.
     ///
     /// # Errors
     /// The kernel refused an event, or even the smallest ring.

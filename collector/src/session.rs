@@ -365,8 +365,8 @@ fn reason_of(error: &RecordError) -> &'static str {
     if error.is_disk_full() { "disk full" } else { "error" }
 }
 
-/// Events that fired and neither came nor were told of as lost. Some kernels drop the softirq events
-/// of certain threads behind perf's back: only the counters see them.
+/// Events that fired and neither came nor were told of as lost. Some kernels drop the softirq
+/// events of certain threads behind perf's back: only the counters see them.
 fn untold_note(records: &[manifest::TracepointRecord]) -> Option<String> {
     let untold = |record: &manifest::TracepointRecord| -> Option<u64> {
         record.counted?.checked_sub(record.recorded? + record.lost?).filter(|events| *events > 0)

@@ -97,7 +97,8 @@ impl Snapshots {
         Self { root, ranges, jobs, tasks, notes: Vec::new() }
     }
 
-    /// Answers each question with a message when it is done. Returns what could not be read and why.
+    /// Answers each question with a message when it is done. Returns what could not be read and
+    /// why.
     pub(crate) fn run(
         mut self,
         asks: &Receiver<Ask>,

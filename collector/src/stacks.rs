@@ -5,7 +5,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 /// Chains kept: a kernel has some ten thousand, and a recorder's memory must have an end.
 const CHAINS_MAX: usize = 1 << 18;
-/// Entries of a call chain from here up are marks of the kernel, not addresses (`PERF_CONTEXT_MAX`).
+/// Entries of a call chain from here up are marks of the kernel, not addresses
+/// (`PERF_CONTEXT_MAX`).
 const MARKS: u64 = (-4095i64).cast_unsigned();
 
 /// A hasher for numbers that nobody chooses to collide: kernel addresses and cache names.

@@ -74,8 +74,8 @@ fn named(symbolized: &Symbolized<'_>) -> Named {
     (offset <= OFFSET_MAX).then(|| (symbol.name.clone().into_owned(), offset))
 }
 
-/// The kernel prints zeros to those who may not see addresses. Per-CPU symbols are near zero on some
-/// machines, so that it takes all of them.
+/// The kernel prints zeros to those who may not see addresses. Per-CPU symbols are near zero on
+/// some machines, so that it takes all of them.
 fn hides_addresses(kallsyms: &str) -> bool {
     kallsyms.lines().all(|line| {
         line.split_once(' ').is_some_and(|(address, _)| address.bytes().all(|digit| digit == b'0'))

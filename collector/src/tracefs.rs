@@ -112,8 +112,8 @@ pub struct Field {
     pub is_signed: bool,
     /// The name carries a `[n]`: the record holds the elements themselves.
     pub is_array: bool,
-    /// The record holds where the elements are (`__data_loc`): low 16 bits the offset from the start
-    /// of the record, high 16 bits the length in bytes.
+    /// The record holds where the elements are (`__data_loc`): low 16 bits the offset from the
+    /// start of the record, high 16 bits the length in bytes.
     pub is_data_loc: bool,
     /// As `is_data_loc`, but the offset counts from the end of this field (`__rel_loc`, 5.17).
     pub is_rel_loc: bool,
@@ -204,7 +204,8 @@ pub(crate) fn field(line: &Line<'_>, rest: &str) -> Result<Field, ParseError> {
     })
 }
 
-/// A declaration without the `[n]` behind its name; `n` may be an expression with brackets of its own.
+/// A declaration without the `[n]` behind its name; `n` may be an expression with brackets of its
+/// own.
 fn without_length(declaration: &str) -> (&str, bool) {
     if !declaration.ends_with(']') {
         return (declaration, false);

@@ -1,4 +1,5 @@
-//! Recordings of the kernel that the tests run on. They need root and tracefs, and say so otherwise.
+//! Recordings of the kernel that the tests run on. They need root and tracefs, and say so
+//! otherwise.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::collections::BTreeSet;

@@ -111,6 +111,10 @@ pub fn replay(
         replay.outcome.events += batch.len() as u64;
     }
     replay.outcome.damaged_batches = batches.damaged();
+    let read = [format::PAGEMAP_FIRST, format::BUDDYINFO, format::ZONEINFO, format::PAGEMAP_LAST];
+    for table in read {
+        replay.outcome.damaged_batches += recording.damaged_in(table.file)?;
+    }
     replay.finish()
 }
 

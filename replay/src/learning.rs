@@ -4,8 +4,8 @@
 //! type of each pageblock, nor which pages wait on the per-CPU lists. A first pass of the mirror
 //! over the events finds out: a list's head shows when it is taken, a pageblock's type when it is
 //! first named, a waiting page when it leaves its list. It also finds the frees that met a locked
-//! per-CPU list and went past it, which shows only later. These are facts about the kernel's state at
-//! the start, not its later decisions: the model starts from them and then decides by itself.
+//! per-CPU list and went past it, which shows only later. These are facts about the kernel's state
+//! at the start, not its later decisions: the model starts from them and then decides by itself.
 //! What the recording never touches stays unknown, and cannot matter to it.
 
 use std::collections::HashMap;

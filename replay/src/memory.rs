@@ -269,7 +269,8 @@ impl Memory {
     }
 
     /// Frees a block: merges it with its buddies and puts the result on its list
-    /// (`__free_one_page`). Blocks above the pageblock's order are cut first where the release does.
+    /// (`__free_one_page`). Blocks above the pageblock's order are cut first where the release
+    /// does.
     pub fn free(&mut self, pfn: u32, order: u8, migrate: u8, to_tail: bool) {
         let limit = if self.machine.rules.split_large_frees {
             self.machine.block_order

@@ -10,8 +10,8 @@ pub enum Fallback {
     MoveThenCount,
     /// 6.10 to 6.14: pages move only when the block is retyped.
     CountThenMove,
-    /// 6.15 and late 6.12.y: `__rmqueue_claim` over the large orders, then `__rmqueue_steal` from the
-    /// small ones, with a mode kept over a bulk.
+    /// 6.15 and late 6.12.y: `__rmqueue_claim` over the large orders, then `__rmqueue_steal` from
+    /// the small ones, with a mode kept over a bulk.
     ClaimThenSteal,
 }
 
@@ -96,7 +96,8 @@ const V5_14: Rules = Rules {
     pcp_high: PcpHigh::LowWatermark,
     ..V5_10
 };
-/// `free_pcppages_bulk` starts at the list freed to; `__free_one_page` tests `migratetype_is_mergeable`.
+/// `free_pcppages_bulk` starts at the list freed to; `__free_one_page` tests
+/// `migratetype_is_mergeable`.
 const V6_1: Rules = Rules {
     since: (5, 18),
     bulk_drain: BulkDrain::Exhaust,

@@ -2,7 +2,8 @@
 //!
 //! `KPF_BUDDY` is set on every page of a free block, so runs of free pages decompose uniquely into
 //! the blocks that the buddy lists hold (two free buddies always merge), except at borders of
-//! special pageblocks. The lists' order comes from [`Learned`], else blocks stand by rising address.
+//! special pageblocks. The lists' order comes from [`Learned`], else blocks stand by rising
+//! address.
 
 use kmemlab_trace::snapshot::{PageRun, PageUse};
 

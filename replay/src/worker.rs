@@ -103,3 +103,46 @@ impl Worker {
         self.next_due_ns = self.processors.iter().map(|p| p.due_ns).min().unwrap_or(u64::MAX);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kmemlab_trace::unit::{Cpu, Nanos, Pid};
+
+    use super::*;
+
+    const SECOND: u64 = PERIOD_NS;
+
+    fn event(kind: Kind, at: u64, cpu: u16, pid: u32) -> Event {
+        Event::new(kind, Nanos(at), Cpu(cpu), Pid(pid))
+    }
+
+    #[test]
+    fn a_drain_after_a_free_of_the_same_thread_is_not_the_worker_s() {
+        let mut worker = Worker::new(2, 0, None);
+        worker.watch(&event(Kind::PageFree, SECOND, 0, 7));
+        assert_eq!(worker.watch(&event(Kind::PcpDrain, SECOND + 1, 0, 7)), None);
+        assert_eq!(worker.watch(&event(Kind::PcpDrain, SECOND + 2, 0, 41)), Some(0));
+        assert_eq!(worker.first_run_ns(), Some(SECOND + 2));
+        // The rest of the same run.
+        assert_eq!(worker.watch(&event(Kind::PcpDrain, SECOND + 3, 0, 41)), None);
+    }
+
+    #[test]
+    fn one_processor_s_run_tells_the_moment_of_the_others() {
+        let mut worker = Worker::new(2, 0, None);
+        let seen = 3 * SECOND / 2;
+        assert_eq!(worker.watch(&event(Kind::PcpDrain, seen, 1, 41)), Some(1));
+        assert_eq!(worker.due(seen + SPREAD_NS), Some(0));
+        assert_eq!(worker.due(seen + SPREAD_NS), None);
+        // A second later both run without a sign.
+        let later = seen + SECOND + 2 * SPREAD_NS;
+        let ran = [worker.due(later), worker.due(later), worker.due(later)];
+        assert_eq!(ran.iter().flatten().count(), 2);
+    }
+
+    #[test]
+    fn the_first_run_seen_tells_the_moments_before_it() {
+        let worker = Worker::new(1, 100, Some(100 + 5 * SECOND / 2));
+        assert_eq!(worker.next_due_ns(), 100 + SECOND / 2);
+    }
+}

@@ -1,7 +1,7 @@
 //! Random histories against a naive allocator: a bitmap of pages and a list of live blocks.
 //!
-//! `SEED=n cargo test --release -p kmemlab-replay --test oracle` repeats a history. The weights of the
-//! operations are random too, so that rare regimes (only frees, one order, a full zone) occur.
+//! `SEED=n cargo test --release -p kmemlab-replay --test oracle` repeats a history. The weights of
+//! the operations are random too, so that rare regimes (only frees, one order, a full zone) occur.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // tests may
 
 mod bench;

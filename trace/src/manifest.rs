@@ -154,3 +154,19 @@ impl Manifest {
         self.host.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_no_clean_end() {
+        let ended = |reason: &str| {
+            let end = End { reason: reason.to_owned(), ..End::default() };
+            Manifest { end: Some(end), ..Manifest::default() }.ended_cleanly()
+        };
+        assert!(ended("duration") && ended("command") && ended("signal"));
+        assert!(!ended("disk full") && !ended("error"));
+        assert!(!Manifest::default().ended_cleanly());
+    }
+}

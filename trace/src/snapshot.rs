@@ -98,7 +98,8 @@ pub struct VmallocRow {
     pub end_address: u64,
     /// `END - START` as printed.
     pub bytes: u64,
-    /// Who asked for it, as printed (`function+0x12/0x34`); `None` for `vm_map_ram` and unpurged areas.
+    /// Who asked for it, as printed (`function+0x12/0x34`); `None` for `vm_map_ram` and unpurged
+    /// areas.
     pub caller: Option<String>,
     /// Backing pages, where told.
     pub pages: Option<u64>,

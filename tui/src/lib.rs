@@ -1,8 +1,9 @@
 //! Screens of kmemlab.
 //!
 //! A [`Source`] says what there is to see; [`App`] is what is on the screen and changes by
-//! [`Action`]s; [`view::draw`] paints it. [`run`] joins the three to a terminal, [`once`] to a text.
-//! Neither `App` nor the views touch a file, a clock or a terminal, so tests drive them whole.
+//! [`Action`]s; [`view::draw`] paints it. [`run`] joins the three to a terminal, [`once`] to a
+//! text. Neither `App` nor the views touch a file, a clock or a terminal, so tests drive them
+//! whole.
 
 pub mod app;
 pub mod history;

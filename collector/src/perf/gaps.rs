@@ -30,8 +30,8 @@ impl Gaps {
         self.gap(time, events)
     }
 
-    /// The gap that a ring which was full to the end could not tell of: what its events count as lost
-    /// in all, less what was told.
+    /// The gap that a ring which was full to the end could not tell of: what its events count as
+    /// lost in all, less what was told.
     pub(super) fn untold(&mut self, until: Nanos, lost_in_all: u64) -> Option<Loss> {
         let events = lost_in_all.saturating_sub(self.told);
         self.told += events;

@@ -39,8 +39,8 @@ fn half(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..end)?.try_into().ok().map(u32::from_ne_bytes)
 }
 
-/// Takes a record apart. Samples hold time, call chain (with `has_chain`) and raw bytes, in this order;
-/// all other records end with their time.
+/// Takes a record apart. Samples hold time, call chain (with `has_chain`) and raw bytes, in this
+/// order; all other records end with their time.
 pub(super) fn parse(bytes: &[u8], has_chain: bool) -> Record<'_> {
     let found = match half(bytes, 0) {
         Some(SAMPLE) => sample(bytes, has_chain),

@@ -34,7 +34,8 @@ pub(crate) fn wait_readable(fds: &[RawFd], at_most: Duration) -> io::Result<()> 
 }
 
 /// While it lives, the limit of open files is as high as it goes without further rights. Files that
-/// are open stay open when it is put back, and a command that is recorded starts with its own limit.
+/// are open stay open when it is put back, and a command that is recorded starts with its own
+/// limit.
 #[derive(Debug)]
 pub(super) struct OpenFiles {
     before: libc::rlimit,

@@ -1,5 +1,5 @@
-//! `/proc/iomem`: which pages are memory. Zones span holes, and since 6.18 `/proc/kpageflags` shows a
-//! hole like a page without flags, so that only this file tells them apart.
+//! `/proc/iomem`: which pages are memory. Zones span holes, and since 6.18 `/proc/kpageflags` shows
+//! a hole like a page without flags, so that only this file tells them apart.
 
 use std::ops::Range;
 

@@ -25,7 +25,8 @@ pub enum Addresses {
     Zero,
 }
 
-/// What these rows hold in place of addresses. Only real ones differ by the size printed beside them.
+/// What these rows hold in place of addresses. Only real ones differ by the size printed beside
+/// them.
 #[must_use]
 pub fn addresses(rows: &[VmallocRow]) -> Addresses {
     if rows.iter().all(|row| row.start_address == 0 && row.end_address == 0) {

@@ -1,7 +1,8 @@
 //! `/proc/zoneinfo`: numbers of nodes, zones and per-CPU page lists, each under its own key.
 //!
-//! A new number of a newer release becomes a row without a change here. The keys are the file's words
-//! but for three: `pages free` is `free`, the numbers of a per-CPU list get `pcp_` in front, and
+//! A new number of a newer release becomes a row without a change here. The keys are the file's
+//! words but for three: `pages free` is `free`, the numbers of a per-CPU list get `pcp_` in front,
+//! and
 //! `protection: (a, b)` becomes `protection_0`, `protection_1`.
 
 use kmemlab_trace::snapshot::ZoneRow;

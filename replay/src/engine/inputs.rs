@@ -187,7 +187,8 @@ impl Replay<'_> {
         request: &Request,
         is_bulk: bool,
     ) {
-        // A block that the kernel allocates twice was freed unseen, and popped as the last one freed.
+        // A block that the kernel allocates twice was freed unseen, and popped as the last one
+        // freed.
         if let Some(old) = self.bindings.take(kernel, request.order) {
             model.free(request.cpu, old.pfn, old.order);
         }
