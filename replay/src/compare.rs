@@ -59,7 +59,8 @@ impl Tally {
                 mirror: mirror.free_blocks(zone).to_vec(),
                 model: modelled.to_vec(),
             });
-            if !active[zone] {
+            // A zone that nothing happened in would only water the mean down, unless the model erred.
+            if !active[zone] && row.free_blocks == modelled {
                 continue;
             }
             wrong += measure::wrong_pages(&row.free_blocks, modelled);

@@ -25,7 +25,7 @@ def fork_open(seconds):
     """Forks that exec and exit, files opened, written, renamed and removed."""
     folder = f"/tmp/kmemlab-load-{os.getpid()}"
     os.makedirs(folder)
-    for _ in until(seconds, 0.05):
+    for _ in until(seconds, 0.015):
         for _ in range(2):
             subprocess.run(["/bin/true"], check=True)
         for index in range(12):
@@ -71,7 +71,7 @@ def pressure(seconds):
 
 def slab_churn(seconds):
     """Dentries of names that do not exist, sockets, pipes."""
-    for round_, _ in enumerate(until(seconds, 0.04)):
+    for round_, _ in enumerate(until(seconds, 0.012)):
         for index in range(80):
             try:
                 os.stat(f"/tmp/no-such-file-{round_}-{index}")
