@@ -59,7 +59,7 @@ impl Tally {
                 mirror: mirror.free_blocks(zone).to_vec(),
                 model: modelled.to_vec(),
             });
-            // A zone that nothing happened in would only water the mean down, unless the model erred.
+            // A zone without events would only water the mean down, unless the model erred in it.
             if !active[zone] && row.free_blocks == modelled {
                 continue;
             }

@@ -212,15 +212,15 @@ fn tables(recording: &Recording, facts: &Facts) -> String {
         table.row(vec![row.name.to_owned(), count(row.batches), count(row.rows), bytes(row.bytes)]);
     }
     let _ = write!(text, "\nTables\n{}", table.render());
-    let mut table = Table::new(["allocations", "asked", "given", "waste", "  call site"], 0);
+    let mut table = Table::new(["call site", "allocations", "asked", "given", "waste"], 1);
     for site in &facts.sites {
         let waste = site.bytes_allocated.saturating_sub(site.bytes_requested);
         table.row(vec![
+            site.name.clone(),
             count(site.allocations),
             bytes(site.bytes_requested),
             bytes(site.bytes_allocated),
             bytes(waste),
-            format!("  {}", site.name),
         ]);
     }
     if !table.is_empty() {
