@@ -11,34 +11,26 @@ use crate::support::{
 };
 use crate::synthetic::files;
 
-/// Every tracepoint's numbers add up. perf drops the softirq events of some threads in silence: a
-/// recording made through it says how many are missing.
+/// Every tracepoint's numbers fit together, and so do the sums.
 #[track_caller]
 fn counts_add_up(told: &Value) {
     let mut sums = [0; 3];
-    let mut untold = Vec::new();
     for tracepoint in told["tracepoints"].as_array().unwrap() {
         let of = |key| number(tracepoint, key);
         let row = [of("recorded_events"), of("lost_events"), of("counted_events")];
-        assert!(row[0] + row[1] <= row[2], "more than there were: {tracepoint:#}");
+        assert_eq!(row[0] + row[1], row[2], "recorded + lost is not counted: {tracepoint:#}");
         let name = tracepoint["name"].as_str().unwrap();
         let of_kind = told["events_by_kind"].get(name).and_then(Value::as_u64);
         assert_eq!(of_kind.unwrap_or(0), row[0], "{name}: the table and the events differ");
-        if row[0] + row[1] < row[2] {
-            untold.push(format!("{} {name}", row[2] - row[0] - row[1]));
-        }
         for (sum, part) in sums.iter_mut().zip(row) {
             *sum += part;
         }
     }
-    let notes = told["notes"].to_string();
-    for untold in &untold {
-        assert!(notes.contains(untold), "{untold} are missing in silence: {notes}");
-    }
     let whole = ["events", "lost_events", "counted_events"].map(|key| number(told, key));
     assert_eq!(sums, whole, "{told:#}");
-    let is_exact = untold.is_empty() || told["backend"] == "perf";
-    assert!(is_exact, "recorded + lost is not counted: {untold:?}");
+    // perf drops some events in silence on some kernels; a tracing instance never does.
+    let is_silent = told["notes"].to_string().contains("in silence, only its counters");
+    assert!(!is_silent || told["backend"] == "perf", "{told:#}");
 }
 
 fn is_private(output: &Path) {

@@ -306,7 +306,8 @@ fn finish(
     notes: Vec<String>,
 ) -> Result<Summary, RecordError> {
     let counts = std::mem::take(&mut ended.counts);
-    let records = sum_up(choice, &counts, &encoded.recorded);
+    let mut records = sum_up(choice, &counts, &encoded.recorded);
+    let silence = count_silent(&mut records);
     let sum = |of: fn(&manifest::TracepointRecord) -> Option<u64>| -> u64 {
         records.iter().filter_map(of).sum()
     };
@@ -319,7 +320,7 @@ fn finish(
     let mut all_notes = notes;
     all_notes.extend(encode_notes(&encoded));
     if encoded.error.is_none() && ended.error.is_none() {
-        all_notes.extend(untold_note(&records));
+        all_notes.extend(silence);
     }
     let mut error = encoded.error.take().or_else(|| ended.error.take());
     if error.is_none() {
@@ -365,19 +366,26 @@ fn reason_of(error: &RecordError) -> &'static str {
     if error.is_disk_full() { "disk full" } else { "error" }
 }
 
-/// Events that fired and neither came nor were told of as lost. Some kernels drop the softirq
-/// events of certain threads behind perf's back: only the counters see them.
-fn untold_note(records: &[manifest::TracepointRecord]) -> Option<String> {
-    let untold = |record: &manifest::TracepointRecord| -> Option<u64> {
-        record.counted?.checked_sub(record.recorded? + record.lost?).filter(|events| *events > 0)
-    };
-    let named: Vec<String> = records
-        .iter()
-        .filter_map(|record| untold(record).map(|events| format!("{events} {}", record.name)))
-        .collect();
+/// Events that fired and neither came nor were told of as lost: some kernels drop the softirq
+/// events of certain threads behind perf's back, and only the counters see them. They are lost as
+/// well; the note says how many of the lost are of this kind.
+fn count_silent(records: &mut [manifest::TracepointRecord]) -> Option<String> {
+    let mut named = Vec::new();
+    for record in records {
+        let (Some(counted), Some(recorded), Some(lost)) =
+            (record.counted, record.recorded, record.lost)
+        else {
+            continue;
+        };
+        let silent = counted.saturating_sub(recorded + lost);
+        if silent > 0 {
+            record.lost = Some(lost + silent);
+            named.push(format!("{silent} {}", record.name));
+        }
+    }
     (!named.is_empty()).then(|| {
         format!(
-            "the kernel counted events that it neither delivered nor told of as lost: {}",
+            "of the lost events the kernel dropped some in silence, only its counters saw them: {}",
             named.join(", ")
         )
     })
