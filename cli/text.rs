@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+pub(crate) use kmemlab_trace::show::count;
+
 /// A table: the first column to the left, the others to the right.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -54,19 +56,6 @@ impl Table {
         }
         text
     }
-}
-
-/// `1,234,567`
-pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// `1.5 MiB`

@@ -19,6 +19,8 @@ const UNTOLD: u8 = u8::MAX;
 pub struct Learned {
     /// Type of each pageblock, where an event named it.
     types: Vec<u8>,
+    /// Types that a pageblock cannot have had at the start, as bits.
+    excluded: Vec<u8>,
     /// Free blocks of the start in the order in which they were taken.
     taken: HashMap<u32, u32>,
     /// Blocks waiting on each per-CPU list: those that left from the head, first to last.
@@ -38,7 +40,7 @@ pub struct Learned {
 impl Learned {
     pub(crate) fn new(machine: &Machine) -> Self {
         let blocks = (machine.end as usize).div_ceil(1 << machine.block_order);
-        Self { types: vec![UNTOLD; blocks], ..Self::default() }
+        Self { types: vec![UNTOLD; blocks], excluded: vec![0; blocks], ..Self::default() }
     }
 
     /// An event named the type of a pageblock: the first one to do so tells the starting type.
@@ -48,6 +50,29 @@ impl Learned {
         {
             *known = migrate;
         }
+    }
+
+    /// The kernel passed over a list of this type as empty: a free block of the start that was
+    /// thought to be on it is in a pageblock of another type.
+    pub(crate) fn exclude(&mut self, block: usize, migrate: u8) {
+        if let Some(excluded) = self.excluded.get_mut(block) {
+            *excluded |= 1 << migrate.min(7);
+        }
+    }
+
+    /// The likeliest type of a pageblock: what an event told, else `guess`, else the next one that
+    /// is not excluded.
+    pub(crate) fn likeliest(&self, block: usize, guess: u8) -> u8 {
+        if let Some(told) = self.type_of(block) {
+            return told;
+        }
+        let excluded = self.excluded.get(block).copied().unwrap_or(0);
+        let others = match guess {
+            1 => [1, 2, 0],
+            _ => [0, 2, 1],
+        };
+        // Nothing fits: HIGHATOMIC, whose lists ordinary requests do not look at.
+        others.into_iter().find(|migrate| excluded >> migrate & 1 == 0).unwrap_or(3)
     }
 
     /// A free block of the start was at the head of its list just now.

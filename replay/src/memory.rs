@@ -376,6 +376,26 @@ impl Memory {
         moved
     }
 
+    /// Moves a pageblock to another type because it always had that type: marks of the start stay.
+    pub(crate) fn move_block_as_seeds(&mut self, pfn: u32, migrate: u8) {
+        let start = pfn >> self.machine.block_order << self.machine.block_order;
+        let mut at = start;
+        while at < start + (1 << self.machine.block_order) {
+            let node = self.pages.get(at);
+            if node.state() == State::Free {
+                self.remove(at);
+                self.insert(at, node.order(), migrate, End::Tail);
+                if node.is_seed() {
+                    self.pages.mark_seed(at);
+                }
+                at += 1 << node.order();
+            } else {
+                at += 1;
+            }
+        }
+        self.set_block_type(start, migrate);
+    }
+
     /// Free pages of a page's pageblock that are on buddy lists.
     #[must_use]
     pub fn free_in_block(&self, pfn: u32) -> u64 {

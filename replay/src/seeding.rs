@@ -116,13 +116,13 @@ impl Seed {
 
     /// Puts the free blocks on their lists, in the learned order. Pageblocks whose type was not
     /// learned are guessed: one with more kernel pages (slab, page tables) than user pages is
-    /// UNMOVABLE, all others MOVABLE.
+    /// UNMOVABLE, all others MOVABLE; a guess that the first pass refuted gives way to the next.
     pub(crate) fn fill(&self, memory: &mut Memory, learned: Option<&Learned>) {
         let block_order = memory.machine().block_order;
         for (block, (kernel, user)) in self.kernel_pages.iter().zip(&self.user_pages).enumerate() {
-            let told = learned.and_then(|learned| learned.type_of(block));
             let guess = if kernel > user { 0 } else { 1 };
-            memory.set_block_type((block as u32) << block_order, told.unwrap_or(guess));
+            let migrate = learned.map_or(guess, |learned| learned.likeliest(block, guess));
+            memory.set_block_type((block as u32) << block_order, migrate);
         }
         let top = memory.machine().orders - 1;
         let mut blocks = Vec::new();

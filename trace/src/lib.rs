@@ -16,6 +16,7 @@ pub mod format;
 pub mod manifest;
 pub mod measure;
 pub mod reader;
+pub mod show;
 pub mod snapshot;
 mod stream;
 pub mod table;

@@ -1,21 +1,9 @@
 //! Numbers as the screen writes them.
 
+pub(crate) use kmemlab_trace::show::count;
 use kmemlab_trace::unit::Nanos;
 
 use crate::source::About;
-
-/// `1,234,567`
-pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
 
 /// A count in at most `width` characters: thousands as `123k`, millions as `12M`.
 pub(crate) fn short(number: u64, width: usize) -> String {

@@ -39,6 +39,33 @@ impl Mirror {
         }
     }
 
+    /// The kernel took a block of order `have` for a smaller request: its lists of this type below
+    /// that order were empty. Free blocks of the start that stand there are of another type.
+    pub(super) fn learn_empty(&mut self, zone: usize, orders: std::ops::Range<u8>, migrate: u8) {
+        let Some(mut learner) = self.learner.take() else { return };
+        let block_order = self.memory.machine().block_order;
+        for order in orders {
+            let list = self.memory.list(zone, order, migrate);
+            let doubtful: Vec<u32> = self
+                .memory
+                .pages
+                .iter(list)
+                .filter(|pfn| self.memory.pages.get(*pfn).is_seed())
+                .filter(|pfn| learner.type_of((*pfn >> block_order) as usize).is_none())
+                .collect();
+            for pfn in doubtful {
+                // Its neighbours may have taken it along.
+                if self.memory.block_type(pfn) == migrate {
+                    let block = (pfn >> block_order) as usize;
+                    learner.exclude(block, migrate);
+                    let likeliest = learner.likeliest(block, migrate);
+                    self.memory.move_block_as_seeds(pfn, likeliest);
+                }
+            }
+        }
+        self.learner = Some(learner);
+    }
+
     /// The per-CPU list on which an unknown page of the start must have waited; once the page map
     /// is whole.
     pub(super) fn unknown_list(&self, zone: usize, event: &Event) -> Option<usize> {

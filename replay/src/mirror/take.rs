@@ -37,6 +37,12 @@ impl Mirror {
             Some((head, have)) if have >= order => {
                 self.learn_taken(head);
                 self.learn_type(pfn, migrate);
+                // Blocks that compaction took from unknown places still stand on the lists.
+                let is_certain = self.residue.ambiguous_isolations == 0;
+                if have > order && is_certain && self.learner.is_some() {
+                    let zone = self.memory.zone_of(pfn).unwrap_or(0);
+                    self.learn_empty(zone, order..have, migrate);
+                }
                 if head == pfn {
                     self.memory.remove(pfn);
                     self.memory.expand(pfn, order, have, migrate);
