@@ -11,14 +11,23 @@ use crate::model::{Model, Request};
 /// What the model is told, in order: requests and frees, never places.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Input {
+    /// A request; `kernel` is where the kernel put it, for the binding and the comparison only.
     Alloc { kernel: u32, request: Request },
+    /// A request that no event shows, found by the mirror.
     Bulk { kernel: u32, request: Request },
-    Free { cpu: usize, kernel: u32, order: u8, direct: bool },
+    /// The event of a request that was served as bulk before.
     Told { kernel: u32, order: u8 },
-    Isolated { kernel: u32, order: u8 },
+    /// A free; `direct` when the per-CPU list's lock was busy.
+    Free { cpu: usize, kernel: u32, order: u8, direct: bool },
+    /// A freed block reaches the head of a per-CPU list only now.
     Moved { cpu: usize, kernel: u32 },
+    /// Compaction took a free block.
+    Isolated { kernel: u32, order: u8 },
+    /// New watermarks of a zone (by the number of its name): min, low, high.
     Marks { node: NodeId, zone: u16, marks: [u64; 3] },
+    /// kswapd woke or went to sleep.
     Kswapd { awake: bool },
+    /// The vmstat worker runs on a processor.
     Decay { cpu: usize },
 }
 
@@ -27,6 +36,7 @@ impl Replay<'_> {
     #[inline]
     pub(super) fn listen(&mut self, event: &Event) {
         let (mut direct, mut late) = (false, false);
+        let cpu = usize::from(event.cpu.0).min(self.mirror.memory().machine().cpus - 1);
         for effect in self.mirror.effects() {
             self.inputs.push(match *effect {
                 Effect::Direct { .. } => {
@@ -42,14 +52,12 @@ impl Replay<'_> {
                     request: Request { cpu, order, gfp: 0xcc0, migrate },
                 },
                 Effect::Returned { pfn, order } => {
-                    let cpu = usize::from(event.cpu.0);
                     Input::Free { cpu, kernel: pfn, order, direct: true }
                 }
                 Effect::Isolated { pfn, order } => Input::Isolated { kernel: pfn, order },
                 Effect::Moved { cpu, pfn } => Input::Moved { cpu, kernel: pfn },
             });
         }
-        let cpu = usize::from(event.cpu.0).min(self.mirror.memory().machine().cpus - 1);
         if let Some(cpu) = self.worker.watch(event) {
             self.inputs.push(Input::Decay { cpu });
         }
