@@ -3,7 +3,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 out=${OUT:-$here/..}
 # Found by name: a recording keeps its own command line.
-PATH=${KMEMLAB:+$(dirname "$KMEMLAB"):}$PATH
+PATH=${KMEMLAB:+$(cd "$(dirname "$KMEMLAB")" && pwd):}$PATH
 cd "$here"
 [ "$(id -u)" = 0 ] || { echo "recording needs root" >&2; exit 2; }
 [ -d /sys/kernel/tracing/events ] || mount -t tracefs nodev /sys/kernel/tracing
