@@ -358,66 +358,54 @@ impl Memory {
     /// Moves every free block of a page's pageblock to another type's lists, in rising order, to
     /// their tails (`move_freepages_block`). Answers the pages moved.
     pub fn move_block(&mut self, pfn: u32, migrate: u8) -> u64 {
-        let start = pfn >> self.machine.block_order << self.machine.block_order;
-        let end = start + (1 << self.machine.block_order);
         let mut moved = 0;
-        let mut at = start;
-        while at < end {
-            let node = self.pages.get(at);
-            if node.state() == State::Free {
-                let (order, _) = self.remove(at);
-                self.insert(at, order, migrate, End::Tail);
-                moved += 1 << order;
-                at += 1 << order;
-            } else {
-                at += 1;
-            }
+        for head in self.free_heads(pfn) {
+            let (order, _) = self.remove(head);
+            self.insert(head, order, migrate, End::Tail);
+            moved += 1 << order;
         }
         moved
     }
 
     /// Moves a pageblock to another type because it always had that type: marks of the start stay.
     pub(crate) fn move_block_as_seeds(&mut self, pfn: u32, migrate: u8) {
+        for head in self.free_heads(pfn) {
+            let is_seed = self.pages.get(head).is_seed();
+            let (order, _) = self.remove(head);
+            self.insert(head, order, migrate, End::Tail);
+            if is_seed {
+                self.pages.mark_seed(head);
+            }
+        }
+        self.set_block_type(pfn, migrate);
+    }
+
+    /// The free blocks that start in a page's pageblock, in rising order.
+    pub(crate) fn free_heads(&self, pfn: u32) -> Vec<u32> {
         let start = pfn >> self.machine.block_order << self.machine.block_order;
+        let end = start + (1 << self.machine.block_order);
+        let mut heads = Vec::new();
         let mut at = start;
-        while at < start + (1 << self.machine.block_order) {
+        while at < end {
             let node = self.pages.get(at);
             if node.state() == State::Free {
-                self.remove(at);
-                self.insert(at, node.order(), migrate, End::Tail);
-                if node.is_seed() {
-                    self.pages.mark_seed(at);
-                }
+                heads.push(at);
                 at += 1 << node.order();
             } else {
                 at += 1;
             }
         }
-        self.set_block_type(start, migrate);
+        heads
     }
 
     /// Free pages of a page's pageblock that are on buddy lists.
     #[must_use]
     pub fn free_in_block(&self, pfn: u32) -> u64 {
         let start = pfn >> self.machine.block_order << self.machine.block_order;
-        if let Some((head, order)) = self.block_at(start)
-            && order >= self.machine.block_order
-        {
-            debug_assert!(head <= start);
+        if self.block_at(start).is_some_and(|(_, order)| order >= self.machine.block_order) {
             return 1 << self.machine.block_order;
         }
-        let end = start + (1 << self.machine.block_order);
-        let (mut free, mut at) = (0, start);
-        while at < end {
-            let node = self.pages.get(at);
-            if node.state() == State::Free {
-                free += 1u64 << node.order();
-                at += 1 << node.order();
-            } else {
-                at += 1;
-            }
-        }
-        free
+        self.free_heads(pfn).into_iter().map(|head| 1u64 << self.pages.get(head).order()).sum()
     }
 
     /// Blocks on the per-CPU lists of a zone and processor, in pages.

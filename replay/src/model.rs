@@ -3,10 +3,12 @@
 //! It sees requests (order, flags, type, processor) and frees, never where the kernel put them.
 //! Each function names the kernel function it stands for (`mm/page_alloc.c`, 6.18 unless said).
 
+use std::sync::Arc;
+
 use kmemlab_trace::unit::NodeId;
 
 use crate::machine::Machine;
-use crate::memory::{End, Memory};
+use crate::memory::Memory;
 use crate::pages::State;
 use crate::seeding::Seed;
 
@@ -91,7 +93,8 @@ pub struct Model {
     pcps: Vec<PerCpu>,
     boost_factor: u64,
     movable_in_block: Vec<u16>,
-    zonelists: Vec<Vec<usize>>,
+    /// Zones in the order a request looks at them.
+    zonelist: Arc<[usize]>,
     /// What was done.
     pub counts: ModelCounts,
     /// Fallbacks taken, by kind.
@@ -111,7 +114,7 @@ impl Model {
                 pcps.push(start.pcp(zone, cpu));
             }
         }
-        let zonelists = zonelists(&machine);
+        let zonelist = zonelist(&machine);
         Self {
             memory,
             marks: start.marks.clone(),
@@ -120,7 +123,7 @@ impl Model {
             pcps,
             boost_factor: start.boost_factor,
             movable_in_block: (0..blocks).map(|block| seed.user_pages(block)).collect(),
-            zonelists,
+            zonelist,
             counts: ModelCounts::default(),
             fallbacks: FallbackCounts::default(),
         }
@@ -141,7 +144,7 @@ impl Model {
     /// Serves a request (`__alloc_frozen_pages_noprof`). `None` when no zone has a block.
     pub fn alloc(&mut self, request: &Request) -> Option<u32> {
         let highest = highest_zone(request.gfp);
-        let list = self.zonelists.first().cloned().unwrap_or_default();
+        let list = Arc::clone(&self.zonelist);
         let mut flags = self.flags(request, &list, highest);
         let taken = self
             .take_from_zonelist(request, &list, highest, &mut flags, Mark::Low)
@@ -426,10 +429,6 @@ impl Model {
             self.below_high[zone] = !self.watermark_ok(zone, 0, mark, 3, flags);
         }
     }
-
-    pub(crate) fn put_back(&mut self, pfn: u32, order: u8, migrate: u8) {
-        self.memory.insert(pfn, order, migrate, End::Tail);
-    }
 }
 
 /// Which watermark is asked for.
@@ -453,22 +452,13 @@ fn highest_zone(flags: u32) -> u8 {
     }
 }
 
-/// For each node, the zones in the order a request looks at them: its own node's from the highest
-/// down, then the other nodes' (`build_zonelists`).
-fn zonelists(machine: &Machine) -> Vec<Vec<usize>> {
-    let mut nodes: Vec<NodeId> = machine.zones.iter().map(|zone| zone.node).collect();
-    nodes.dedup();
-    nodes
-        .iter()
-        .map(|own| {
-            let mut list: Vec<usize> = (0..machine.zones.len()).collect();
-            list.sort_by_key(|&zone| {
-                let span = &machine.zones[zone];
-                (span.node != *own, span.node, std::cmp::Reverse(span.index))
-            });
-            list
-        })
-        .collect()
+/// The zones in the order a request looks at them: the first node's from the highest down, then the
+/// other nodes' (`build_zonelists`). No event tells on which node a processor is.
+fn zonelist(machine: &Machine) -> Arc<[usize]> {
+    let zones = &machine.zones;
+    let mut list: Vec<usize> = (0..zones.len()).collect();
+    list.sort_by_key(|&zone| (zones[zone].node, std::cmp::Reverse(zones[zone].index)));
+    list.into()
 }
 
 /// The numbers a model starts from, as `/proc/zoneinfo` told them.

@@ -4,7 +4,6 @@ use kmemlab_trace::event::Event;
 
 use super::Mirror;
 use crate::memory::End;
-use crate::pages::State;
 use crate::rules::Fallback;
 use crate::seeding::Phase;
 
@@ -75,20 +74,12 @@ impl Mirror {
 
     /// The free blocks of a pageblock that are not yet on the claiming type's lists move to them.
     pub(super) fn claim_block(&mut self, pfn: u32, migrate: u8) {
-        let size = 1u32 << self.memory.machine().block_order;
-        let start = pfn & !(size - 1);
-        let mut at = start;
-        while at < start + size {
-            let node = self.memory.pages.get(at);
-            if node.state() == State::Free {
-                let zone = self.memory.zone_of(at).unwrap_or(0);
-                if node.list() != self.memory.list(zone, node.order(), migrate) {
-                    let (order, _) = self.memory.remove(at);
-                    self.memory.insert(at, order, migrate, End::Tail);
-                }
-                at += 1 << node.order();
-            } else {
-                at += 1;
+        let zone = self.memory.zone_of(pfn).unwrap_or(0);
+        for head in self.memory.free_heads(pfn) {
+            let node = self.memory.pages.get(head);
+            if node.list() != self.memory.list(zone, node.order(), migrate) {
+                let (order, _) = self.memory.remove(head);
+                self.memory.insert(head, order, migrate, End::Tail);
             }
         }
         self.memory.set_block_type(pfn, migrate);

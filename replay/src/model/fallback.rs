@@ -195,7 +195,7 @@ impl Model {
             self.memory.set_range_type(head, have, migrate);
             self.fallbacks.whole_claims += 1;
             self.memory.remove(head);
-            self.put_back(head, have, migrate);
+            self.memory.insert(head, have, migrate, End::Tail);
         } else {
             self.boost(zone, flags);
             let is_ours =
