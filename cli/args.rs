@@ -27,6 +27,10 @@ pub(crate) enum Command {
     Info(ReadArgs),
     /// Replay a recording: kernel, mirror and model side by side
     Replay(ReplayArgs),
+    /// Hold two recordings or model runs against each other
+    Compare(CompareArgs),
+    /// List the policies that `replay --policy` knows
+    Policies(PoliciesArgs),
     /// Write a recording as Parquet, for notebooks
     Export(ExportArgs),
     /// Look at a recording on the screen
@@ -89,9 +93,41 @@ pub(crate) struct ReplayArgs {
     /// Rules of another release than the recorded one (6.1, 6.12, ...)
     #[arg(long, value_name = "RELEASE")]
     pub(crate) rules: Option<String>,
+    /// A policy in place of the kernel's, beside the baseline; joined by + they act together
+    #[arg(long = "policy", value_name = "NAME[=KEY=VALUE,...]|FILE.toml")]
+    pub(crate) policies: Vec<String>,
+    /// Directory to write each model's run to, as a recording that `compare` reads
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace runs that are there
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
     /// Check every law of the replay's state at each sample (slow)
     #[arg(long)]
     pub(crate) check: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct CompareArgs {
+    /// A recording, or a model's run
+    #[arg(value_name = "A.kmt")]
+    pub(crate) a: PathBuf,
+    /// Another one
+    #[arg(value_name = "B.kmt")]
+    pub(crate) b: PathBuf,
+    /// Pass over damaged batches instead of refusing the recording
+    #[arg(long)]
+    pub(crate) salvage: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct PoliciesArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(clap::Args, Debug)]

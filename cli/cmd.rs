@@ -1,10 +1,13 @@
 //! The commands, one file each.
 
+mod compare;
 mod doctor;
 mod export;
 mod info;
+mod policies;
 mod record;
 mod replay;
+mod replay_policies;
 mod replay_text;
 mod tui;
 
@@ -17,6 +20,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
         Command::Record(args) => record::run(args),
         Command::Info(args) => info::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Policies(args) => policies::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Tui(args) => tui::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -5,6 +5,8 @@ mod args;
 mod cmd;
 mod exit;
 mod json;
+mod policy_file;
+mod results;
 mod source;
 mod text;
 mod usage;

@@ -245,6 +245,32 @@ fn details(text: &mut String, outcome: &Outcome) {
             own.steals
         ),
     );
+    row(
+        "refills, kernel / model, of equal size",
+        format!(
+            "{} / {}, {:.1} %",
+            model.moved.kernel_refills,
+            model.moved.model_refills,
+            model.moved.equal_refills_percent()
+        ),
+    );
+    row(
+        "drains, kernel / model, of equal size",
+        format!(
+            "{} / {}, {:.1} %",
+            model.moved.kernel_drains,
+            model.moved.model_drains,
+            model.moved.equal_drains_percent()
+        ),
+    );
+    row(
+        "failed requests, kernel / model",
+        format!("{} / {}", model.kernel_failures, model.counts.all_failures()),
+    );
+    row(
+        "wakes of kswapd, kernel / model",
+        format!("{} / {}", model.kernel_kswapd_wakes, model.counts.kswapd_wakes),
+    );
     let drift: Vec<String> = model
         .drift
         .iter()

@@ -14,6 +14,7 @@ mod determinism;
 mod disk_full;
 mod fidelity;
 mod kill;
+mod policies;
 mod record_live;
 mod salvage;
 mod support;

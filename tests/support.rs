@@ -209,6 +209,10 @@ pub(crate) fn seed() -> u64 {
 }
 
 /// The recordings that come with the sources.
+pub(crate) fn sample_trace(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("sample-traces/{name}.kmt"))
+}
+
 pub(crate) fn sample_traces() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sample-traces");
     let mut traces: Vec<PathBuf> = fs::read_dir(folder)

@@ -1,10 +1,13 @@
-//! Exports of kmemlab recordings, for notebooks and query engines.
+//! What can be said of recordings and model runs: comparisons of two, and exports for notebooks and
+//! query engines.
 //!
-//! [`export_parquet`] writes a recording as a directory of Parquet files: `events.parquet`, one
-//! file for each table that the recording has (`buddyinfo.parquet`, `slabinfo.parquet`, ...) and,
-//! after a replay, `comparison.parquet`. Times are nanoseconds of `CLOCK_MONOTONIC`; column names
-//! end in their unit; null means that the kernel did not tell. [`EVENT_COLUMNS`] describes the
-//! events' columns, [`kmemlab_trace::format::TABLES`] all others.
+//! [`compare::compare`] holds two of them against each other, with the model's own error beside
+//! every difference. With the feature `parquet`, `export_parquet` writes a recording as a directory
+//! of Parquet files: `events.parquet`, one file for each table that the recording has
+//! (`buddyinfo.parquet`, `slabinfo.parquet`, ...) and, after a replay, `comparison.parquet`. Times
+//! are nanoseconds of `CLOCK_MONOTONIC`; column names end in their unit; null means that the kernel
+//! did not tell. `EVENT_COLUMNS` describes the events' columns, [`kmemlab_trace::format::TABLES`]
+//! all others.
 //!
 //! # Opening an export in Python
 //!
@@ -46,12 +49,21 @@
 //! The wall clock of an event is `started_realtime_ns + time_ns - started_monotonic_ns`, both from
 //! the file's metadata.
 
+pub mod compare;
+#[cfg(feature = "parquet")]
 mod error;
+#[cfg(feature = "parquet")]
 mod events;
+#[cfg(feature = "parquet")]
 mod export;
+#[cfg(feature = "parquet")]
 mod frame;
+#[cfg(feature = "parquet")]
 mod parquet;
 
+#[cfg(feature = "parquet")]
 pub use error::Error;
+#[cfg(feature = "parquet")]
 pub use events::EVENT_COLUMNS;
+#[cfg(feature = "parquet")]
 pub use export::{COMPARISON, ComparisonRow, ExportOptions, Exported, export_parquet};

@@ -4,19 +4,41 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use kmemlab_replay::rules::{self, Rules};
-use kmemlab_replay::{Comparison, Options, Outcome, Speed};
+use kmemlab_replay::{Comparison, ModelResult, Options, Outcome, SampleRow, Speed};
 use kmemlab_trace::Recording;
 use serde_json::{Value, json};
 
 use crate::args::ReplayArgs;
 use crate::exit::Answer;
 use crate::json::rounded;
+use crate::policy_file::set_of;
+use crate::results::{self, Samples};
 
 pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<Answer> {
     let recording = Recording::open(&args.read.recording, args.read.salvage)?;
+    if let Some(run) = &recording.manifest().model {
+        anyhow::bail!(
+            "{} is a model's run over {} and has no events; replay that recording, or `kmemlab \
+             compare` the two",
+            args.read.recording.display(),
+            run.recording
+        );
+    }
     let rules = args.rules.as_deref().map(rules_of).transpose()?;
-    let options = Options { rules, clock: Some(now), check: args.check };
-    let mut outcome = kmemlab_replay::replay(&recording, &options, &mut |_| {})?;
+    let recorded = Rules::of(&recording.manifest().host.kernel_release);
+    let sets = args.policies.iter().map(|text| set_of(text, &rules.unwrap_or(recorded)));
+    let policies = sets.collect::<anyhow::Result<Vec<_>>>()?;
+    let options = Options { rules, policies, clock: Some(now), check: args.check };
+    let mut samples = Samples::default();
+    let mut keep = |row: SampleRow<'_>| {
+        if args.output.is_some() {
+            samples.keep(row);
+        }
+    };
+    let mut outcome = kmemlab_replay::replay(&recording, &options, &mut keep)?;
+    if let Some(directory) = &args.output {
+        results::write(&recording, &outcome, &samples, directory, args.force)?;
+    }
     outcome.notes.splice(0..0, recording.notes().iter().cloned());
     if args.rules.is_some() {
         let note = format!("rules of {} were forced, not the recorded release's", outcome.rules);
@@ -59,7 +81,8 @@ fn as_json(outcome: &Outcome) -> Value {
         "span_ns": outcome.span_ns,
         "digest": format!("{:016x}", outcome.digest),
         "mirror": mirror(outcome),
-        "model": model(outcome),
+        "model": model(&outcome.model),
+        "policies": policies(outcome),
         "worst_sample": outcome.worst.as_ref().map(sample),
         "last_sample": outcome.last.as_ref().map(sample),
         "notes": outcome.notes,
@@ -99,8 +122,12 @@ fn mirror(outcome: &Outcome) -> Value {
     })
 }
 
-fn model(outcome: &Outcome) -> Value {
-    let model = &outcome.model;
+fn policies(outcome: &Outcome) -> Value {
+    let of = |run| super::replay_policies::as_json(run, &outcome.model, model(&run.result));
+    outcome.policies.iter().map(of).collect()
+}
+
+fn model(model: &ModelResult) -> Value {
     let (kernel, own) = (&model.fallback.kernel, &model.fallback.model);
     let unusable: Vec<_> = model
         .unusable
@@ -141,7 +168,16 @@ fn model(outcome: &Outcome) -> Value {
             "small_claims": own.small_claims,
             "steals": own.steals,
         },
-        "failures": model.counts.failures,
+        "failures": model.counts.all_failures(),
+        "failures_kernel": model.kernel_failures,
+        "kswapd_wakes": model.counts.kswapd_wakes,
+        "kswapd_wakes_kernel": model.kernel_kswapd_wakes,
+        "refills": model.moved.model_refills,
+        "refills_kernel": model.moved.kernel_refills,
+        "refills_equal_percent": rounded(model.moved.equal_refills_percent()),
+        "drains": model.moved.model_drains,
+        "drains_kernel": model.moved.kernel_drains,
+        "drains_equal_percent": rounded(model.moved.equal_drains_percent()),
         "below_watermark": model.counts.below_watermark,
         "double_frees": model.counts.double_frees,
         "drift": drift,

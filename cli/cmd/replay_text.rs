@@ -38,6 +38,7 @@ pub(crate) fn render(recording: &Recording, outcome: &Outcome) -> String {
     }
     text.push_str(&mirror(&outcome.mirror));
     text.push_str(&model(&outcome.model));
+    text.push_str(&super::replay_policies::render(outcome));
     let _ = writeln!(text, "\ndigest {:016x}", outcome.digest);
     text
 }
@@ -180,10 +181,29 @@ fn model(model: &ModelResult) -> String {
             span(last.since_ns - first.since_ns)
         ));
     }
+    let moved = &model.moved;
     line(format!(
-        "failed, below the watermark            {}, {}",
-        count(model.counts.failures),
+        "refills, kernel / model                {} / {}, {:.2}% of equal size",
+        count(moved.kernel_refills),
+        count(moved.model_refills),
+        moved.equal_refills_percent()
+    ));
+    line(format!(
+        "drains, kernel / model                 {} / {}, {:.2}% of equal size",
+        count(moved.kernel_drains),
+        count(moved.model_drains),
+        moved.equal_drains_percent()
+    ));
+    line(format!(
+        "failures, kernel / model               {} / {}, {} served below the watermark",
+        count(model.kernel_failures),
+        count(model.counts.all_failures()),
         count(model.counts.below_watermark)
+    ));
+    line(format!(
+        "wakes of kswapd, kernel / model        {} / {}",
+        count(model.kernel_kswapd_wakes),
+        count(model.counts.kswapd_wakes)
     ));
     line(format!(
         "speed and state                        {:.1} M events/s ({:.1} M page events/s), {}",

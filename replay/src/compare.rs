@@ -6,7 +6,7 @@ use kmemlab_trace::snapshot::{PageRun, PageUse};
 
 use crate::memory::Memory;
 use crate::outcome::{
-    Comparison, DriftPoint, MirrorResult, ModelResult, UnusableError, ZoneComparison,
+    Comparison, DriftPoint, MirrorResult, ModelResult, UnusableError, UnusableIndex, ZoneComparison,
 };
 
 /// Orders at which the unusable free space index is compared.
@@ -21,6 +21,8 @@ pub(crate) struct Tally {
     order_error_worst: f64,
     unusable_sum: [f64; 3],
     unusable_worst: [f64; 3],
+    unusable_index: [UnusableIndex; 3],
+    samples: u64,
     drift: Vec<DriftPoint>,
     drift_every: u64,
     samples_seen: u64,
@@ -49,6 +51,7 @@ impl Tally {
         let mut comparison =
             Comparison { at_ns, since_ns: at_ns.saturating_sub(start_ns), zones: Vec::new() };
         let (mut wrong, mut pages) = (0, 0);
+        let mut sums = [vec![0; 16], vec![0; 16]];
         for row in &sample.zones {
             let Some(zone) = machine.zone(row.node, &row.zone) else { continue };
             let modelled = model.free_blocks(zone);
@@ -59,6 +62,9 @@ impl Tally {
                 mirror: mirror.free_blocks(zone).to_vec(),
                 model: modelled.to_vec(),
             });
+            for (sum, free) in sums.iter_mut().zip([row.free_blocks.as_slice(), modelled]) {
+                sum.iter_mut().zip(free).for_each(|(sum, free)| *sum += free);
+            }
             // A zone without events would only water the mean down, unless the model erred in it.
             if !active[zone] && row.free_blocks == modelled {
                 continue;
@@ -67,6 +73,7 @@ impl Tally {
             pages += measure::free_pages(&row.free_blocks);
             self.zone(&row.free_blocks, modelled);
         }
+        self.machine(&sums);
         let error = crate::outcome::percent(wrong, pages.max(1));
         self.drift_point(DriftPoint {
             since_ns: at_ns - first_ns.min(at_ns),
@@ -77,6 +84,21 @@ impl Tally {
             self.worst = Some(comparison.clone());
         }
         self.last = Some(comparison);
+    }
+
+    /// All zones together.
+    fn machine(&mut self, [kernel, model]: &[Vec<u64>; 2]) {
+        self.samples += 1;
+        for (index, order) in self.unusable_index.iter_mut().zip(UNUSABLE_ORDERS) {
+            let of =
+                |free: &[u64]| measure::unusable_free_index(free, usize::from(order)) as f64 / 10.0;
+            (index.kernel_last_points, index.model_last_points) = (of(kernel), of(model));
+            index.kernel_mean_points += index.kernel_last_points;
+            index.model_mean_points += index.model_last_points;
+            let error = (index.kernel_last_points - index.model_last_points).abs();
+            index.error_mean_points += error;
+            index.error_worst_points = index.error_worst_points.max(error);
+        }
     }
 
     fn zone(&mut self, kernel: &[u64], model: &[u64]) {
@@ -119,6 +141,19 @@ impl Tally {
                 order: *order,
                 mean_points: self.unusable_sum[index] / count,
                 worst_points: self.unusable_worst[index],
+            })
+            .collect();
+        let samples = self.samples.max(1) as f64;
+        result.unusable_index = self
+            .unusable_index
+            .iter()
+            .zip(UNUSABLE_ORDERS)
+            .map(|(sum, order)| UnusableIndex {
+                order,
+                kernel_mean_points: sum.kernel_mean_points / samples,
+                model_mean_points: sum.model_mean_points / samples,
+                error_mean_points: sum.error_mean_points / samples,
+                ..*sum
             })
             .collect();
         result.drift = std::mem::take(&mut self.drift);

@@ -6,32 +6,40 @@ use kmemlab_trace::event::{Event, Kind};
 use kmemlab_trace::format;
 use kmemlab_trace::reader::{BuddySamples, PageRuns, Recording};
 
-use crate::binding::Bindings;
-use crate::compare::{Chunk, OpenSample, Tally};
+use crate::compare::{Chunk, OpenSample};
 use crate::learning::Learned;
 use crate::machine::{Machine, NoMachine};
 use crate::mirror::{self, Mirror};
-use crate::model::{FallbackCounts, Model, Start};
-use crate::outcome::Outcome;
+use crate::model::{FallbackCounts, Start};
+use crate::moved::Runs;
+use crate::outcome::{Outcome, PolicyOutcome};
+use crate::policy::PolicySet;
 use crate::rules::Rules;
 use crate::seeding::Seed;
 use crate::worker::Worker;
 
 mod inputs;
+mod run;
 mod samples;
 mod start;
 
 use inputs::Input;
+use run::Run;
 
 /// The events that the mirror or the model listen to.
-const KINDS: u64 =
-    mirror::KINDS | Kind::ZoneWatermarks.bit() | Kind::KswapdWake.bit() | Kind::KswapdSleep.bit();
+const KINDS: u64 = mirror::KINDS
+    | Kind::ZoneWatermarks.bit()
+    | Kind::KswapdWakeup.bit()
+    | Kind::KswapdWake.bit()
+    | Kind::KswapdSleep.bit();
 
 /// How a replay is to run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Rules other than the recorded release's.
     pub rules: Option<Rules>,
+    /// Sets of policies to run beside the baseline.
+    pub policies: Vec<PolicySet>,
     /// Monotonic nanoseconds, to tell how fast it went; it changes nothing else.
     pub clock: Option<fn() -> u64>,
     /// Check every law of both states at each sample (slow).
@@ -72,8 +80,8 @@ impl From<kmemlab_trace::Error> for ReplayError {
 /// Free blocks of one zone at one sample, of one source.
 #[derive(Clone, Copy, Debug)]
 pub struct SampleRow<'a> {
-    /// `kernel`, `mirror` or `model`.
-    pub source: &'static str,
+    /// `kernel`, `mirror`, `model`, or the name of a set of policies.
+    pub source: &'a str,
     /// When `/proc/buddyinfo` was read.
     pub at_ns: u64,
     /// NUMA node.
@@ -137,16 +145,16 @@ struct Replay<'a> {
     options: &'a Options,
     observe: &'a mut dyn FnMut(SampleRow<'_>),
     mirror: Mirror,
-    /// Runs from the moment the page map is whole.
-    model: Option<Model>,
+    /// The baseline, then the other policies.
+    models: Vec<Run>,
+    /// The models run from the moment the page map is whole.
     model_from: u64,
+    has_begun: bool,
     seed: Seed,
     start: Start,
     learned: Learned,
-    bindings: Bindings,
     inputs: Vec<Input>,
     names: Vec<String>,
-    tally: Tally,
     samples: Peekable<BuddySamples>,
     open: Option<OpenSample>,
     map: Peekable<PageRuns>,
@@ -156,9 +164,32 @@ struct Replay<'a> {
     first_event: Option<u64>,
     last_event: u64,
     active: Vec<bool>,
-    kernel_fallbacks: FallbackCounts,
+    kernel: KernelCounts,
     worker: Worker,
     outcome: Outcome,
+}
+
+/// What the kernel did, by its events, since the models began.
+#[derive(Debug)]
+struct KernelCounts {
+    fallbacks: FallbackCounts,
+    moved: Runs,
+    /// The block that a processor's last event took, and whether it was the buddy lists'.
+    last_taken: Vec<Option<u32>>,
+    failures: u64,
+    kswapd_wakes: u64,
+}
+
+impl KernelCounts {
+    fn new(cpus: usize) -> Self {
+        Self {
+            fallbacks: FallbackCounts::default(),
+            moved: Runs::new(cpus),
+            last_taken: vec![None; cpus],
+            failures: 0,
+            kswapd_wakes: 0,
+        }
+    }
 }
 
 impl<'a> Replay<'a> {
@@ -171,7 +202,9 @@ impl<'a> Replay<'a> {
         options: &'a Options,
         observe: &'a mut dyn FnMut(SampleRow<'_>),
     ) -> Result<Self, ReplayError> {
-        let bindings = Bindings::new(machine.end, machine.block_order, machine.orders);
+        let baseline = PolicySet::baseline(&machine.rules);
+        let sets = std::iter::once(&baseline).chain(&options.policies);
+        let models = sets.map(|set| Run::new(set.clone(), &machine)).collect();
         let mut outcome = Outcome { rules: machine.rules.name(), ..Outcome::default() };
         outcome.lost_events = recording.manifest().end.as_ref().map_or(0, |end| end.lost_events);
         Ok(Self {
@@ -180,15 +213,14 @@ impl<'a> Replay<'a> {
             active: vec![false; machine.zones.len()],
             worker: Worker::new(machine.cpus, start.since_ns, learned.worker_ns),
             mirror: Mirror::new(&machine, seed.clone(), Some(&learned)),
-            model: None,
+            models,
             model_from: start.since_ns,
+            has_begun: false,
             seed,
             start,
             learned,
-            bindings,
             inputs: Vec::new(),
             names: Vec::new(),
-            tally: Tally::default(),
             samples: recording.buddyinfo()?.peekable(),
             open: None,
             map: recording.page_map(&format::PAGEMAP_LAST)?.peekable(),
@@ -197,17 +229,21 @@ impl<'a> Replay<'a> {
             segment_start: 0,
             first_event: None,
             last_event: 0,
-            kernel_fallbacks: FallbackCounts::default(),
+            kernel: KernelCounts::new(machine.cpus),
             outcome,
         })
     }
 
-    /// The page map is whole: from here the model decides by itself, from the kernel's own state.
-    fn begin_model(&mut self) {
+    /// The page map is whole: from here the models decide by themselves, from the kernel's own
+    /// state.
+    fn begin_models(&mut self) {
         self.mirror.recall_waiting(&self.learned);
         self.inputs.clear();
-        let model = Model::new(self.mirror.memory().clone(), &self.seed, &self.start);
-        self.model = Some(model);
+        for run in &mut self.models {
+            run.begin(self.mirror.memory(), &self.seed, &self.start);
+        }
+        self.kernel.moved.begin();
+        self.has_begun = true;
     }
 
     fn now(&self) -> u64 {
@@ -224,14 +260,14 @@ impl<'a> Replay<'a> {
         if time > self.next_stop {
             self.stop(time)?;
         }
-        if self.model.is_none() && time > self.model_from {
-            self.begin_model();
+        if !self.has_begun && time > self.model_from {
+            self.begin_models();
         }
         self.last_event = time;
         self.mirror.step(event);
         self.listen(event);
         if self.inputs.len() >= 65_536 {
-            self.run_model();
+            self.run_models();
         }
         if self.open.is_some() {
             self.look();
@@ -240,30 +276,33 @@ impl<'a> Replay<'a> {
     }
 
     fn finish(mut self) -> Result<Outcome, ReplayError> {
-        self.run_model();
+        self.run_models();
         self.close_passed(u64::MAX);
         self.open_reached(u64::MAX)?;
         let mut outcome = self.outcome;
         outcome.span_ns = self.last_event - self.first_event.unwrap_or(self.last_event);
+        outcome.began_ns = self.model_from;
         outcome.mirror.residue = self.mirror.residue;
         outcome.mirror.pcp_hits = self.mirror.pcp_hits;
         outcome.mirror.state_bytes = self.mirror.memory().state_bytes();
         let mut digest = self.mirror.memory().digest();
-        if let Some(model) = &self.model {
-            outcome.model.counts = model.counts;
-            outcome.model.state_bytes = model.state_bytes() + self.bindings.bytes();
-            outcome.model.fallback.model = model.fallbacks;
-            digest = digest.rotate_left(1) ^ model.memory().digest();
+        self.kernel.moved.finish();
+        outcome.mirror.speed.events = outcome.events;
+        outcome.mirror.speed.page_events = outcome.page_events;
+        for (index, mut run) in self.models.into_iter().enumerate() {
+            if let Some(state) = run.digest() {
+                digest = digest.rotate_left(1) ^ state;
+            }
+            let result = run.finish(&self.kernel, &outcome);
+            let (worst, last) = (run.tally.worst.take(), run.tally.last.take());
+            if index == 0 {
+                (outcome.model, outcome.worst, outcome.last) = (result, worst, last);
+            } else {
+                let policies = run.policies;
+                outcome.policies.push(PolicyOutcome { policies, result, worst, last });
+            }
         }
         outcome.digest = digest;
-        outcome.model.fallback.kernel = self.kernel_fallbacks;
-        for speed in [&mut outcome.mirror.speed, &mut outcome.model.speed] {
-            speed.events = outcome.events;
-            speed.page_events = outcome.page_events;
-        }
-        self.tally.finish(&mut outcome.model);
-        outcome.worst = self.tally.worst.take();
-        outcome.last = self.tally.last.take();
         Ok(outcome)
     }
 }

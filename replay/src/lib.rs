@@ -16,14 +16,16 @@ pub mod machine;
 pub mod memory;
 pub mod mirror;
 pub mod model;
+mod moved;
 mod outcome;
 mod pages;
+pub mod policy;
 pub mod rules;
 pub mod seeding;
 mod worker;
 
 pub use engine::{Options, ReplayError, SampleRow, replay};
 pub use outcome::{
-    Comparison, DriftPoint, FallbackError, MirrorResult, ModelResult, Outcome, Placement, Speed,
-    UnusableError, ZoneComparison,
+    Comparison, DriftPoint, FallbackError, MirrorResult, ModelResult, MovedError, Outcome,
+    Placement, PolicyOutcome, Speed, UnusableError, UnusableIndex, ZoneComparison,
 };

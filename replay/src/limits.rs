@@ -4,7 +4,8 @@
 //! (`mm/page_alloc.c`, 5.14 to 6.18). Pages throughout; divisions truncate as the kernel's do.
 
 use crate::machine::Machine;
-use crate::model::{PerCpu, Start, Watermarks};
+use crate::model::{Start, Watermarks};
+use crate::policy::percpu::PerCpu;
 use crate::rules::{PcpHigh, Rules};
 
 /// `vm.watermark_scale_factor` when nobody set it.

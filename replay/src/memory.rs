@@ -5,11 +5,16 @@
 //! The steps follow `mm/page_alloc.c`: `__free_one_page` ([`Memory::free`]), `expand`
 //! ([`Memory::expand`]), `move_freepages_block` ([`Memory::move_block`]).
 
+use std::collections::BTreeSet;
+
 use crate::machine::Machine;
 use crate::pages::{NIL, Pages, State};
 use crate::rules::MergeLimit;
 
 mod laws;
+mod work;
+
+pub use work::Work;
 
 /// Which end of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,21 +25,16 @@ pub enum End {
     Tail,
 }
 
-/// Work done by the mechanism, for the cost model.
+/// To which end of its list a freed block goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Work {
-    /// Blocks split in two.
-    pub splits: u64,
-    /// Pairs of buddies merged.
-    pub merges: u64,
-    /// Per-CPU lists refilled.
-    pub refills: u64,
-    /// Per-CPU lists drained.
-    pub drains: u64,
-    /// Free lists looked at in vain.
-    pub lists_scanned: u64,
-    /// Zones looked at.
-    pub zones_tried: u64,
+pub enum EndRule {
+    /// To the tail where a merge is likely, else to the head.
+    #[default]
+    MergeLikely,
+    /// Always to the head.
+    Head,
+    /// Always to the tail.
+    Tail,
 }
 
 /// Types that are on the fallback lists and may merge with each other: the first three.
@@ -49,6 +49,9 @@ pub struct Memory {
     block_type: Vec<u8>,
     free_blocks: Vec<[u64; 16]>,
     free_pages: Vec<u64>,
+    end_rule: EndRule,
+    /// The blocks of each buddy list by address, for policies that ask for them.
+    by_address: Option<Vec<BTreeSet<u32>>>,
     /// Work done so far.
     pub work: Work,
 }
@@ -79,8 +82,25 @@ impl Memory {
             block_type: vec![1; blocks],
             free_blocks: vec![[0; 16]; zones],
             free_pages: vec![0; zones],
+            end_rule: EndRule::default(),
+            by_address: None,
             work: Work::default(),
         }
+    }
+
+    /// From here on freed blocks go to that end, and lists are kept by address as well, or not.
+    pub(crate) fn obey(&mut self, end_rule: EndRule, by_address: bool) {
+        self.end_rule = end_rule;
+        self.by_address = by_address.then(|| {
+            let lists = self.pcp(0, 0, 0);
+            (0..lists).map(|list| self.pages.iter(list).collect()).collect()
+        });
+    }
+
+    /// The block of a list with the lowest address, where lists are kept by address.
+    #[inline]
+    pub(crate) fn lowest(&self, list: usize) -> Option<u32> {
+        self.by_address.as_ref().and_then(|lists| lists[list].first().copied())
     }
 
     /// The machine.
@@ -147,6 +167,12 @@ impl Memory {
     #[must_use]
     pub fn free_blocks(&self, zone: usize) -> &[u64] {
         &self.free_blocks[zone][..usize::from(self.machine.orders)]
+    }
+
+    /// Whether a free block stands on that list.
+    pub(crate) fn is_on(&self, pfn: u32, list: usize) -> bool {
+        let node = self.pages.get(pfn);
+        node.state() == State::Free && node.list() == list
     }
 
     /// Free pages of a zone.
@@ -226,6 +252,9 @@ impl Memory {
             End::Head => self.pages.push_front(list, pfn, State::Free, order),
             End::Tail => self.pages.push_back(list, pfn, State::Free, order),
         }
+        if let Some(blocks) = &mut self.by_address {
+            blocks[list].insert(pfn);
+        }
         self.free_blocks[zone][usize::from(order)] += 1;
         self.free_pages[zone] += 1 << order;
     }
@@ -234,6 +263,9 @@ impl Memory {
     #[inline]
     pub fn remove(&mut self, pfn: u32) -> (u8, u8) {
         let node = self.pages.unlink(pfn);
+        if let Some(blocks) = &mut self.by_address {
+            blocks[node.list()].remove(&pfn);
+        }
         let order = node.order();
         let migrate = (node.list() % usize::from(self.machine.types)) as u8;
         if let Some(zone) = self.zone_of(pfn) {
@@ -309,9 +341,13 @@ impl Memory {
             at &= !(1 << have);
             have += 1;
         }
-        let end =
-            if to_tail || self.is_merge_likely(at, have, top) { End::Tail } else { End::Head };
-        self.insert(at, have, migrate, end);
+        let is_tail = match self.end_rule {
+            _ if to_tail => true,
+            EndRule::MergeLikely => self.is_merge_likely(at, have, top),
+            EndRule::Head => false,
+            EndRule::Tail => true,
+        };
+        self.insert(at, have, migrate, if is_tail { End::Tail } else { End::Head });
     }
 
     /// Whether two blocks of at least a pageblock may become one; retypes the partner where the

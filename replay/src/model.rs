@@ -5,19 +5,22 @@
 
 use std::sync::Arc;
 
-use kmemlab_trace::unit::NodeId;
-
-use crate::machine::Machine;
-use crate::memory::Memory;
+use crate::memory::{Memory, Work};
+use crate::moved::Moved;
 use crate::pages::State;
+use crate::policy::fallback::Mode;
+use crate::policy::percpu::PerCpu;
+use crate::policy::{PolicySet, View};
 use crate::seeding::Seed;
 
 mod fallback;
 mod pcp;
+mod reserve;
+mod zones;
 
 pub use fallback::FallbackCounts;
-use fallback::Mode;
-pub(crate) use pcp::PerCpu;
+use reserve::{HIGHATOMIC, Highatomic};
+use zones::Mark;
 
 /// A request for pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +69,7 @@ pub(crate) struct Flags {
     pub(crate) min_reserve: bool,
     pub(crate) non_block: bool,
     pub(crate) no_watermarks: bool,
+    pub(crate) highatomic: bool,
 }
 
 /// Counts of what the model did.
@@ -77,56 +81,110 @@ pub struct ModelCounts {
     pub frees: u64,
     /// Requests that found no memory although the kernel did.
     pub failures: u64,
+    /// Requests that the kernel failed and the model would fail too.
+    pub shared_failures: u64,
     /// Requests that met no watermark and were served because the kernel served them.
     pub below_watermark: u64,
     /// Frees of blocks that the model holds free.
     pub double_frees: u64,
+    /// Times that kswapd was woken.
+    pub kswapd_wakes: u64,
+    /// Verdicts of a policy that could not be carried out.
+    pub illegal_verdicts: u64,
+}
+
+impl ModelCounts {
+    /// Requests that the model failed.
+    #[must_use]
+    pub fn all_failures(&self) -> u64 {
+        self.failures + self.shared_failures
+    }
 }
 
 /// The page allocator, deciding by itself.
 #[derive(Clone, Debug)]
 pub struct Model {
     pub(crate) memory: Memory,
+    policies: PolicySet,
+    /// The block policy always takes the head of a list: it need not be asked.
+    takes_head: bool,
+    /// The placement policy's order of zones changes from request to request.
+    ranks_zones: bool,
     marks: Vec<Watermarks>,
+    /// Pages kept back from requests that could use a higher zone: by zone, then by that zone.
+    reserves: Vec<Vec<u64>>,
+    managed: Vec<u64>,
     below_high: Vec<bool>,
+    /// A boost that kswapd has not been told of.
+    boosted: Vec<bool>,
     reclaiming: bool,
+    kswapd_waits: bool,
     pcps: Vec<PerCpu>,
     boost_factor: u64,
     movable_in_block: Vec<u16>,
+    highatomic: Highatomic,
     /// Zones in the order a request looks at them.
     zonelist: Arc<[usize]>,
     /// What was done.
     pub counts: ModelCounts,
     /// Fallbacks taken, by kind.
     pub fallbacks: FallbackCounts,
+    /// Refills and drains by size.
+    pub moved: Moved,
 }
 
 impl Model {
-    /// A model that starts from a state of the mirror, with the numbers of `/proc/zoneinfo` at that
-    /// moment.
+    /// A model under the recorded kernel's own policies.
     #[must_use]
     pub fn new(memory: Memory, seed: &Seed, start: &Start) -> Self {
+        let policies = PolicySet::baseline(&memory.machine().rules);
+        Self::under(policies, memory, seed, start)
+    }
+
+    /// A model that starts from a state of the mirror, with the numbers of `/proc/zoneinfo` at that
+    /// moment, under policies of its own.
+    #[must_use]
+    pub fn under(policies: PolicySet, mut memory: Memory, seed: &Seed, start: &Start) -> Self {
         let machine = memory.machine().clone();
         let blocks = (machine.end as usize).div_ceil(1 << machine.block_order);
-        let mut pcps = Vec::new();
-        for zone in 0..machine.zones.len() {
-            for cpu in 0..machine.cpus {
-                pcps.push(start.pcp(zone, cpu));
-            }
-        }
-        let zonelist = zonelist(&machine);
-        Self {
-            memory,
-            marks: start.marks.clone(),
-            below_high: vec![false; machine.zones.len()],
+        let zones = machine.zones.len();
+        let reserve = |zone: usize| {
+            policies.watermark.reserve(&machine.zones[zone].protection, zone, &machine)
+        };
+        memory.obey(policies.block.end(), policies.block.by_address());
+        let mut model = Self {
+            takes_head: policies.block.takes_head(),
+            ranks_zones: policies.placement.is_dynamic(),
+            marks: vec![Watermarks::default(); zones],
+            reserves: (0..zones).map(reserve).collect(),
+            managed: machine.zones.iter().map(|zone| zone.managed).collect(),
+            below_high: vec![false; zones],
+            boosted: vec![false; zones],
             reclaiming: false,
-            pcps,
-            boost_factor: start.boost_factor,
+            kswapd_waits: true,
+            pcps: Vec::new(),
+            boost_factor: policies.watermark.boost_factor(start.boost_factor),
             movable_in_block: (0..blocks).map(|block| seed.user_pages(block)).collect(),
-            zonelist,
+            highatomic: Highatomic::new(zones),
+            zonelist: policies.placement.zonelist(&machine).into(),
             counts: ModelCounts::default(),
             fallbacks: FallbackCounts::default(),
+            moved: Moved::default(),
+            policies,
+            memory,
+        };
+        for zone in 0..zones {
+            for cpu in 0..machine.cpus {
+                model.pcps.push(start.pcp(zone, cpu));
+            }
+            let told = start.marks.get(zone).copied().unwrap_or_default();
+            model.mark(zone, told, true);
         }
+        if !model.policies.percpu.is_on() {
+            model.drain_all();
+        }
+        model.memory.work = Work::default();
+        model
     }
 
     /// The state.
@@ -135,20 +193,29 @@ impl Model {
         &self.memory
     }
 
+    /// Who decides.
+    #[must_use]
+    pub fn policies(&self) -> &PolicySet {
+        &self.policies
+    }
+
     /// Bytes of state held.
     #[must_use]
     pub fn state_bytes(&self) -> u64 {
         self.memory.state_bytes() + (self.movable_in_block.len() * 2) as u64
     }
 
+    fn view(&self) -> View<'_> {
+        View { memory: &self.memory, movable_in_block: &self.movable_in_block, marks: &self.marks }
+    }
+
     /// Serves a request (`__alloc_frozen_pages_noprof`). `None` when no zone has a block.
     pub fn alloc(&mut self, request: &Request) -> Option<u32> {
         let highest = highest_zone(request.gfp);
-        let list = Arc::clone(&self.zonelist);
-        let mut flags = self.flags(request, &list, highest);
+        let mut flags = self.flags(request, highest);
         let taken = self
-            .take_from_zonelist(request, &list, highest, &mut flags, Mark::Low)
-            .or_else(|| self.slow_path(request, &list, highest, flags));
+            .take_from_zonelist(request, highest, &mut flags, Mark::Low)
+            .or_else(|| self.slow_path(request, highest, flags));
         match taken {
             Some(pfn) => {
                 self.counts.allocs += 1;
@@ -180,147 +247,43 @@ impl Model {
         }
     }
 
-    /// `alloc_flags` of a request (`gfp_to_alloc_flags`, `alloc_flags_nofragment`).
-    fn flags(&self, request: &Request, list: &[usize], highest: u8) -> Flags {
-        let zones = &self.memory.machine().zones;
-        let preferred = list.iter().find(|&&zone| zones[zone].index <= highest);
-        let no_fragment = preferred.is_some_and(|&zone| {
-            zones[zone].index == 2
-                && zones.iter().any(|other| other.node == zones[zone].node && other.index == 1)
-        });
-        let has = |bit: u32| request.gfp & bit != 0;
-        Flags {
-            no_fragment,
-            wakes_kswapd: has(gfp::KSWAPD_RECLAIM),
-            min_reserve: has(gfp::HIGH),
-            non_block: !has(gfp::DIRECT_RECLAIM) && !has(gfp::NOMEMALLOC),
-            no_watermarks: has(gfp::MEMALLOC) && !has(gfp::NOMEMALLOC),
-        }
-    }
-
-    /// One pass over the zonelist, and a second that may fragment (`get_page_from_freelist`).
-    fn take_from_zonelist(
-        &mut self,
-        request: &Request,
-        list: &[usize],
-        highest: u8,
-        flags: &mut Flags,
-        mark: Mark,
-    ) -> Option<u32> {
-        loop {
-            for &zone in list {
-                if self.memory.machine().zones[zone].index > highest {
-                    continue;
-                }
-                self.memory.work.zones_tried += 1;
-                if !self.passes(zone, request, highest, *flags, mark) {
-                    continue;
-                }
-                if let Some(pfn) = self.take(zone, request, *flags) {
-                    return Some(pfn);
-                }
-            }
-            if !flags.no_fragment {
-                return None;
-            }
-            flags.no_fragment = false;
-        }
-    }
-
-    /// The slow path without its waits: the lower mark, then, because the kernel did serve the
-    /// request, no mark at all (`__alloc_pages_slowpath`).
-    fn slow_path(
-        &mut self,
-        request: &Request,
-        list: &[usize],
-        highest: u8,
-        mut flags: Flags,
-    ) -> Option<u32> {
-        flags.no_fragment = false;
-        let marked = self.take_from_zonelist(request, list, highest, &mut flags, Mark::Min);
-        if marked.is_some() {
-            return marked;
-        }
-        let taken = self.take_from_zonelist(request, list, highest, &mut flags, Mark::None);
-        self.counts.below_watermark += u64::from(taken.is_some());
-        taken
-    }
-
-    /// The tests before a zone is used: the high mark's flag, then the mark asked for.
-    fn passes(
-        &mut self,
-        zone: usize,
-        request: &Request,
-        highest: u8,
-        flags: Flags,
-        mark: Mark,
-    ) -> bool {
-        if mark == Mark::None || flags.no_watermarks {
-            return true;
-        }
-        let marks = self.marks[zone];
-        if !self.below_high[zone] {
-            if self.watermark_ok(zone, request.order, marks.high + marks.boost, highest, flags) {
-                return true;
-            }
-            self.below_high[zone] = true;
-        }
-        let level = if mark == Mark::Low { marks.low } else { marks.min };
-        self.watermark_ok(zone, request.order, level + marks.boost, highest, flags)
-    }
-
-    /// `__zone_watermark_ok`: enough pages beyond the mark and the reserve for higher zones, and a
-    /// block of the order.
-    fn watermark_ok(&self, zone: usize, order: u8, mark: u64, highest: u8, flags: Flags) -> bool {
-        let span = &self.memory.machine().zones[zone];
-        let mut mark = mark;
-        if flags.min_reserve {
-            mark -= mark / 2;
-            if flags.non_block {
-                mark -= mark / 4;
-            }
-        }
-        let reserve = span.protection.get(usize::from(highest)).copied().unwrap_or(0);
-        let free = self.memory.free_pages(zone).saturating_sub((1 << order) - 1);
-        if free <= mark + reserve {
-            return false;
-        }
-        order == 0
-            || (order..self.memory.machine().orders).any(|order| {
-                (0..3).any(|migrate| self.memory.free_of_type(zone, order, migrate) > 0)
-            })
-    }
-
     /// From the per-CPU lists where the order is kept there, else from the buddy lists (`rmqueue`).
     fn take(&mut self, zone: usize, request: &Request, flags: Flags) -> Option<u32> {
-        match self.memory.machine().pcp_list(request.order, request.migrate) {
+        let pfn = match self.pcp_list(request.order, request.migrate) {
             Some(index) => self.pcp_alloc(zone, index, request, flags),
-            None => {
-                let mut mode = Mode::Normal;
-                self.remove_block(zone, request.order, request.migrate, flags, &mut mode)
-            }
+            None => self.take_from_buddy(zone, request, flags),
+        }?;
+        if flags.highatomic {
+            self.reserve_highatomic(zone, pfn);
         }
+        Some(pfn)
     }
 
-    /// Takes a block of a type from the smallest order that has one, from the head of its list
-    /// (`__rmqueue_smallest`).
-    fn remove_smallest(&mut self, zone: usize, order: u8, migrate: u8) -> Option<u32> {
-        for have in order..self.memory.machine().orders {
-            let list = self.memory.list(zone, have, migrate);
-            if let Some(pfn) = self.memory.front(list) {
-                self.memory.remove(pfn);
-                self.memory.expand(pfn, order, have, migrate);
-                return Some(pfn);
-            }
-            self.memory.work.lists_scanned += 1;
+    /// The per-CPU list for an order and type, if any is kept.
+    #[inline]
+    fn pcp_list(&self, order: u8, migrate: u8) -> Option<usize> {
+        let list = self.memory.machine().pcp_list(order, migrate)?;
+        self.policies.percpu.is_on().then_some(list)
+    }
+
+    /// `rmqueue_buddy`: a request that may use the HIGHATOMIC reserve looks there first.
+    fn take_from_buddy(&mut self, zone: usize, request: &Request, flags: Flags) -> Option<u32> {
+        if flags.highatomic
+            && let Some(pfn) = self.remove_smallest(zone, request.order, HIGHATOMIC)
+        {
+            return Some(pfn);
         }
-        None
+        let mut mode = Mode::Normal;
+        self.remove_block(zone, request.order, request.migrate, flags, &mut mode).or_else(|| {
+            let may = flags.non_block && request.gfp & gfp::HIGH != 0;
+            may.then(|| self.remove_smallest(zone, request.order, HIGHATOMIC)).flatten()
+        })
     }
 
     /// Frees a block (`__free_frozen_pages`): to the per-CPU lists where the order is kept there.
     pub fn free(&mut self, cpu: usize, pfn: u32, order: u8) {
         let Some((zone, migrate)) = self.prepare_free(pfn, order) else { return };
-        match self.memory.machine().pcp_list(order, migrate) {
+        match self.pcp_list(order, migrate) {
             Some(index) => self.pcp_free(zone, cpu, index, pfn, order),
             None => self.memory.free(pfn, order, migrate, false),
         }
@@ -393,50 +356,6 @@ impl Model {
             self.memory.free(pfn, order, migrate, true);
         }
     }
-
-    /// New watermarks of a zone, as the kernel just set them.
-    pub fn set_watermarks(&mut self, node: NodeId, name: &str, min: u64, low: u64, high: u64) {
-        if let Some(zone) = self.memory.machine().zone(node, name) {
-            self.marks[zone] = Watermarks { min, low, high, boost: 0 };
-        }
-    }
-
-    /// kswapd went to sleep: its boost is paid back and the zones are no longer under reclaim.
-    pub fn kswapd_slept(&mut self) {
-        self.reclaiming = false;
-        for marks in &mut self.marks {
-            marks.boost = 0;
-        }
-    }
-
-    /// kswapd woke: the per-CPU lists are kept short while it works.
-    pub fn kswapd_woke(&mut self) {
-        self.reclaiming = true;
-    }
-
-    /// A zone whose free pages are above the high mark again forgets that they were not.
-    fn recheck_high(&mut self, zone: usize) {
-        if self.below_high[zone] {
-            let marks = self.marks[zone];
-            let flags = Flags {
-                no_fragment: false,
-                wakes_kswapd: false,
-                min_reserve: false,
-                non_block: false,
-                no_watermarks: false,
-            };
-            let mark = marks.high + marks.boost;
-            self.below_high[zone] = !self.watermark_ok(zone, 0, mark, 3, flags);
-        }
-    }
-}
-
-/// Which watermark is asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Mark {
-    Low,
-    Min,
-    None,
 }
 
 /// The highest zone a request may use (`gfp_zone`): index in the kernel's zone order.
@@ -452,15 +371,6 @@ fn highest_zone(flags: u32) -> u8 {
     }
 }
 
-/// The zones in the order a request looks at them: the first node's from the highest down, then the
-/// other nodes' (`build_zonelists`). No event tells on which node a processor is.
-fn zonelist(machine: &Machine) -> Arc<[usize]> {
-    let zones = &machine.zones;
-    let mut list: Vec<usize> = (0..zones.len()).collect();
-    list.sort_by_key(|&zone| (zones[zone].node, std::cmp::Reverse(zones[zone].index)));
-    list.into()
-}
-
 /// The numbers a model starts from, as `/proc/zoneinfo` told them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Start {
@@ -473,9 +383,18 @@ pub struct Start {
     pub(crate) cpus: usize,
     /// `vm.watermark_boost_factor`.
     pub boost_factor: u64,
+    /// Managed pages by zone, at each `/proc/zoneinfo`, in order of time.
+    pub(crate) managed: Vec<(u64, Vec<u64>)>,
 }
 
 impl Start {
+    /// The managed pages of a zone at a moment, as the next `/proc/zoneinfo` told them.
+    pub(crate) fn managed(&self, at_ns: u64, zone: usize) -> Option<u64> {
+        let next = self.managed.partition_point(|(time, _)| *time < at_ns);
+        let (_, zones) = self.managed.get(next).or(self.managed.last())?;
+        zones.get(zone).copied().filter(|pages| *pages > 0)
+    }
+
     /// The limits of the lists of a zone and processor.
     pub(crate) fn pcp(&self, zone: usize, cpu: usize) -> PerCpu {
         self.pcps.get(zone * self.cpus + cpu).copied().unwrap_or_default()

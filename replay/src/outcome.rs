@@ -1,10 +1,12 @@
 //! What a replay writes down.
 
+use crate::memory::Work;
 use crate::mirror::{PcpHits, Residue};
 use crate::model::{FallbackCounts, ModelCounts};
+use crate::policy::PolicySet;
 
 /// The result of a replay.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// Rules row used.
     pub rules: String,
@@ -18,10 +20,14 @@ pub struct Outcome {
     pub damaged_batches: u64,
     /// Span of the events, nanoseconds.
     pub span_ns: u64,
+    /// When the models began: the page map was whole.
+    pub began_ns: u64,
     /// The mirror against the kernel.
     pub mirror: MirrorResult,
     /// The model against the kernel.
     pub model: ModelResult,
+    /// The model under other policies than the recorded kernel's.
+    pub policies: Vec<PolicyOutcome>,
     /// Counts by zone and order at the sample where the model was worst.
     pub worst: Option<Comparison>,
     /// Counts by zone and order at the last sample.
@@ -30,6 +36,19 @@ pub struct Outcome {
     pub digest: u64,
     /// What a reader should know, in whole sentences.
     pub notes: Vec<String>,
+}
+
+/// What a set of policies came to.
+#[derive(Clone, Debug)]
+pub struct PolicyOutcome {
+    /// The set.
+    pub policies: PolicySet,
+    /// Against the kernel: here a difference is the policies' doing, but for the baseline's.
+    pub result: ModelResult,
+    /// Counts by zone and order where it differed most from the kernel.
+    pub worst: Option<Comparison>,
+    /// Counts by zone and order at the last sample.
+    pub last: Option<Comparison>,
 }
 
 /// The mirror against the kernel.
@@ -70,8 +89,18 @@ pub struct ModelResult {
     pub placement: Placement,
     /// Unusable free space index: mean and worst difference, by order.
     pub unusable: Vec<UnusableError>,
+    /// Unusable free space index of the whole machine, by order.
+    pub unusable_index: Vec<UnusableIndex>,
     /// Fallbacks.
     pub fallback: FallbackError,
+    /// Refills and drains of the per-CPU lists.
+    pub moved: MovedError,
+    /// Work done.
+    pub work: Work,
+    /// Allocations that the kernel failed.
+    pub kernel_failures: u64,
+    /// Times that the kernel woke kswapd.
+    pub kernel_kswapd_wakes: u64,
     /// Order error over time.
     pub drift: Vec<DriftPoint>,
     /// What the model did.
@@ -130,6 +159,61 @@ pub struct UnusableError {
     pub mean_points: f64,
     /// Largest.
     pub worst_points: f64,
+}
+
+/// The unusable free space index of all zones together at one order, in points (hundredths).
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct UnusableIndex {
+    /// Order.
+    pub order: u8,
+    /// The kernel's, mean over the samples.
+    pub kernel_mean_points: f64,
+    /// The model's, mean over the samples.
+    pub model_mean_points: f64,
+    /// The kernel's at the last sample.
+    pub kernel_last_points: f64,
+    /// The model's at the last sample.
+    pub model_last_points: f64,
+    /// Mean over the samples of the absolute difference.
+    pub error_mean_points: f64,
+    /// The largest difference of any sample.
+    pub error_worst_points: f64,
+}
+
+/// Refills and drains of per-CPU lists, recorded and modelled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MovedError {
+    /// The kernel's refills.
+    pub kernel_refills: u64,
+    /// The model's refills.
+    pub model_refills: u64,
+    /// Pairs of the two with the same order and number of blocks.
+    pub equal_refills: u64,
+    /// The kernel's drains.
+    pub kernel_drains: u64,
+    /// The model's drains.
+    pub model_drains: u64,
+    /// Pairs of the two with the same number of pages.
+    pub equal_drains: u64,
+}
+
+impl MovedError {
+    /// Share of the refills that have one of equal size on the other side, percent.
+    #[must_use]
+    pub fn equal_refills_percent(&self) -> f64 {
+        share(self.equal_refills, self.kernel_refills.max(self.model_refills))
+    }
+
+    /// Share of the drains that have one of equal size on the other side, percent.
+    #[must_use]
+    pub fn equal_drains_percent(&self) -> f64 {
+        share(self.equal_drains, self.kernel_drains.max(self.model_drains))
+    }
+}
+
+/// A share in percent; of nothing, all.
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 100.0 } else { percent(part, whole) }
 }
 
 /// Fallbacks by kind, recorded and modelled.

@@ -71,6 +71,9 @@ pub struct Rules {
     pub merge_retypes: bool,
     /// A block above the pageblock's order is freed pageblock by pageblock (6.10).
     pub split_large_frees: bool,
+    /// The HIGHATOMIC reserve's limit is a hundredth of the zone rounded to pageblocks, and none if
+    /// that is less than one (6.12); before, a hundredth and a pageblock.
+    pub highatomic_rounded: bool,
 }
 
 const V5_10: Rules = Rules {
@@ -86,6 +89,7 @@ const V5_10: Rules = Rules {
     merge_limit: MergeLimit::Isolated,
     merge_retypes: false,
     split_large_frees: false,
+    highatomic_rounded: false,
 };
 /// Orders up to 3 and the huge order on per-CPU lists: `pcp_allowed_order`.
 const V5_14: Rules = Rules {
@@ -112,6 +116,7 @@ const V6_10: Rules = Rules {
     fallback: Fallback::CountThenMove,
     merge_retypes: true,
     split_large_frees: true,
+    highatomic_rounded: true,
     ..V6_7
 };
 /// `__rmqueue_claim`, `__rmqueue_steal`.

@@ -68,10 +68,13 @@ fn check(model: &Model, naive: &Naive, blocks: u64) {
     );
 }
 
-fn history(seed: u64, release: &str) -> u64 {
+fn history(seed: u64, release: &str, policies: Option<&str>) -> u64 {
     let mut random = Random(seed);
     let blocks = 4 + random.below(28);
-    let mut model = model(blocks, release);
+    let mut model = match policies {
+        Some(policies) => model_under(blocks, release, policies),
+        None => model(blocks, release),
+    };
     let mut naive =
         Naive { start: 1024, out: vec![false; blocks as usize * 512], live: Vec::new() };
     let (mut allocs, mut frees) = (1 + random.below(10), 1 + random.below(10));
@@ -110,6 +113,7 @@ fn history(seed: u64, release: &str) -> u64 {
     check(&model, &naive, blocks);
     assert_eq!(model.memory().free_pages(0), blocks * 512, "all pages come back");
     assert_eq!(model.counts.double_frees, 0);
+    assert_eq!(model.counts.illegal_verdicts, 0);
     model.memory().digest()
 }
 
@@ -119,10 +123,29 @@ fn no_history_breaks_a_law_and_each_ends_the_same_twice() {
     let seeds = fixed.map_or(0..40, |seed| seed..seed + 1);
     for seed in seeds {
         for release in ["5.10.0", "5.15.0", "6.1.0", "6.8.0", "6.12.0", "6.18.0"] {
-            let run = || history(seed, release);
+            let run = || history(seed, release, None);
             let digest = std::panic::catch_unwind(run)
                 .unwrap_or_else(|_| panic!("SEED={seed} breaks the rules of {release}"));
-            assert_eq!(digest, history(seed, release), "SEED={seed} on {release}");
+            assert_eq!(digest, history(seed, release, None), "SEED={seed} on {release}");
+        }
+    }
+}
+
+/// A bad policy may fragment memory, never corrupt the model.
+#[test]
+fn no_policy_breaks_a_law_and_each_ends_the_same_twice() {
+    let names = kmemlab_replay::policy::all().into_iter().map(|listed| listed.name.to_owned());
+    let more = [
+        "never-mix=last-resort+lowest-address+percpu-off",
+        "percpu-fixed=batch=7,high=20+fullest-pageblock-first=scan=2",
+        "vm.watermark_boost_factor=0+free-to-tail+move-then-count",
+    ];
+    for policies in names.chain(more.map(str::to_owned)) {
+        for (seed, release) in [(1, "6.18.0"), (2, "6.18.0"), (3, "6.1.0"), (4, "5.10.0")] {
+            let run = || history(seed, release, Some(&policies));
+            let digest = std::panic::catch_unwind(run)
+                .unwrap_or_else(|_| panic!("{policies} breaks a law, SEED={seed} on {release}"));
+            assert_eq!(digest, history(seed, release, Some(&policies)), "{policies}");
         }
     }
 }

@@ -45,8 +45,98 @@ pub struct Manifest {
     pub direct_map_base: Option<u64>,
     /// Notes that a reader should see: what could not be recorded and why.
     pub notes: Vec<String>,
+    /// What a model's run was made from and came to; absent in a recording of a kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelRun>,
     /// How it ended; absent when it was cut off.
     pub end: Option<End>,
+}
+
+/// A model's run: from which recording, under which policies, and how far to be trusted.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelRun {
+    /// Name of the recording replayed.
+    pub recording: String,
+    /// CRC-32 of that recording's index: two runs with the same one replayed the same events.
+    pub recording_crc32: u32,
+    /// `CLOCK_MONOTONIC` from which the model ran: when the first page map was whole.
+    pub began_ns: u64,
+    /// Row of rules.
+    pub rules: String,
+    /// Policies that differ from the recorded kernel's; none in a baseline.
+    pub policies: Vec<PolicyChoice>,
+    /// What the model did.
+    pub counts: RunCounts,
+    /// What the kernel did in the same time.
+    pub kernel_counts: RunCounts,
+    /// The baseline model against the kernel on the same recording: the error bar of every number
+    /// here.
+    pub error: ModelError,
+}
+
+/// A policy chosen.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyChoice {
+    /// Its role.
+    pub role: String,
+    /// Its name.
+    pub name: String,
+    /// Parameters given: name and text.
+    pub params: Vec<(String, String)>,
+}
+
+/// What was done to memory over a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunCounts {
+    /// Blocks of a pageblock or more that changed their type.
+    pub whole_claims: u64,
+    /// Pageblocks taken over by another type.
+    pub small_claims: u64,
+    /// Blocks taken out of another type's pageblock.
+    pub steals: u64,
+    /// Requests that failed.
+    pub failures: u64,
+    /// Times that kswapd was woken.
+    pub kswapd_wakes: u64,
+    /// Refills of per-CPU lists.
+    pub refills: u64,
+    /// Drains of per-CPU lists.
+    pub drains: u64,
+    /// Blocks split in two; 0 where only a model could tell.
+    pub splits: u64,
+    /// Pairs of buddies merged; 0 where only a model could tell.
+    pub merges: u64,
+    /// Free lists looked at in vain; 0 where only a model could tell.
+    pub lists_scanned: u64,
+}
+
+/// How far the baseline model is from the kernel.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelError {
+    /// Order error, mean over the samples, percent of the free pages.
+    pub order_error_mean_percent: f64,
+    /// Order error of the worst sample.
+    pub order_error_worst_percent: f64,
+    /// What the baseline model did.
+    pub baseline_counts: RunCounts,
+    /// The unusable free space index.
+    pub unusable: Vec<UnusableBar>,
+}
+
+/// The unusable free space index at one order, of all zones together.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UnusableBar {
+    /// Order.
+    pub order: u8,
+    /// Mean over the samples of the absolute difference between baseline and kernel, points.
+    pub mean_points: f64,
+    /// Largest difference of any sample, points.
+    pub worst_points: f64,
 }
 
 /// The recorded machine.

@@ -43,6 +43,28 @@ pub fn fragmentation_index(free: &[u64], order: usize) -> i64 {
     1000 - ((1000 + free_pages(free) * 1000 / wanted) / blocks) as i64
 }
 
+/// What an `mm_page_alloc_extfrag` event tells of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FallbackKind {
+    /// A block of at least a pageblock changed its type.
+    WholeClaim,
+    /// A pageblock changed its type with its free blocks.
+    SmallClaim,
+    /// One block was taken, the pageblock kept its type.
+    Steal,
+}
+
+/// The kind of a fallback: from the order of the block it took from, the order of a pageblock, and
+/// whether the pageblock has the request's type after it (`change_ownership`).
+#[must_use]
+pub fn fallback_kind(taken_order: u8, pageblock_order: u8, changed: bool) -> FallbackKind {
+    match (taken_order >= pageblock_order, changed) {
+        (true, _) => FallbackKind::WholeClaim,
+        (false, true) => FallbackKind::SmallClaim,
+        (false, false) => FallbackKind::Steal,
+    }
+}
+
 /// Order error of `model` against `kernel`, in percent of the kernel's free pages: the pages that
 /// stand at another order. 0 when both are empty, 100 when only the kernel is.
 #[must_use]

@@ -11,7 +11,7 @@ use std::fmt::Write;
 use kmemlab_trace::batch::FIXED_COLUMNS;
 use kmemlab_trace::event::{Column, Kind};
 use kmemlab_trace::format::{CellType, TABLES, TableSpec, VERSION};
-use kmemlab_trace::manifest::{End, Host, Manifest, TracepointRecord, Zone};
+use kmemlab_trace::manifest::{End, Host, Manifest, ModelRun, TracepointRecord, Zone};
 use kmemlab_trace::snapshot::PageUse;
 use kmemlab_trace::tracepoint::{self, Need};
 
@@ -52,6 +52,7 @@ fn every_manifest_key_is_described() {
     let manifest = Manifest {
         host: Host { zones: vec![Zone::default()], ..Host::default() },
         tracepoints: vec![TracepointRecord::default()],
+        model: Some(ModelRun::default()),
         end: Some(End::default()),
         ..Manifest::default()
     };
@@ -64,6 +65,9 @@ fn every_manifest_key_is_described() {
     assert_eq!(described("zone"), keys(&value["host"]["zones"][0]));
     assert_eq!(described("tracepoint"), keys(&value["tracepoints"][0]));
     assert_eq!(described("end"), keys(&value["end"]));
+    assert_eq!(described("model"), keys(&value["model"]));
+    assert_eq!(described("counts"), keys(&value["model"]["counts"]));
+    assert_eq!(described("error"), keys(&value["model"]["error"]));
 }
 
 #[test]

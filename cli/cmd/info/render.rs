@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use kmemlab_trace::Recording;
-use kmemlab_trace::manifest::TracepointRecord;
+use kmemlab_trace::manifest::{Manifest, TracepointRecord};
 use serde_json::{Value, json};
 
 use super::Facts;
@@ -131,10 +131,7 @@ pub(super) fn text(recording: &Recording, facts: &Facts) -> String {
             host.cpus.len()
         ),
     );
-    line(
-        "made by",
-        format!("{} through {}, stacks {}", manifest.tool, manifest.backend, manifest.stacks),
-    );
+    line("made by", made_by(manifest));
     if !manifest.command.is_empty() {
         line("command", manifest.command.join(" "));
     }
@@ -169,6 +166,22 @@ pub(super) fn text(recording: &Recording, facts: &Facts) -> String {
     }
     text.push_str(&tables(recording, facts));
     text
+}
+
+/// What made it: a recorder, or a model under some policies.
+fn made_by(manifest: &Manifest) -> String {
+    let Some(run) = &manifest.model else {
+        return format!(
+            "{} through {}, stacks {}",
+            manifest.tool, manifest.backend, manifest.stacks
+        );
+    };
+    let names: Vec<&str> = run.policies.iter().map(|chosen| chosen.name.as_str()).collect();
+    let policies = if names.is_empty() { "the baseline".to_owned() } else { names.join(" and ") };
+    format!(
+        "{}, a model of {} under {policies}; its order error is {:.3}%",
+        manifest.tool, run.recording, run.error.order_error_mean_percent
+    )
 }
 
 fn ended(reason: &str, status: Option<i32>) -> String {

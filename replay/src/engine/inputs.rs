@@ -1,12 +1,13 @@
 //! What the model is told, and how it answers.
 
 use kmemlab_trace::event::{Event, Kind};
+use kmemlab_trace::measure::{FallbackKind, fallback_kind};
 use kmemlab_trace::unit::NodeId;
 
 use super::Replay;
-use crate::binding::Bound;
 use crate::mirror::Effect;
-use crate::model::{Model, Request};
+use crate::model::Request;
+use crate::rules::Fallback;
 
 /// What the model is told, in order: requests and frees, never places.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +16,8 @@ pub(super) enum Input {
     Alloc { kernel: u32, request: Request },
     /// A request that no event shows, found by the mirror.
     Bulk { kernel: u32, request: Request },
+    /// A request that the kernel failed.
+    Failed { request: Request },
     /// The event of a request that was served as bulk before.
     Told { kernel: u32, order: u8 },
     /// A free; `direct` when the per-CPU list's lock was busy.
@@ -23,10 +26,12 @@ pub(super) enum Input {
     Moved { cpu: usize, kernel: u32 },
     /// Compaction took a free block.
     Isolated { kernel: u32, order: u8 },
-    /// New watermarks of a zone (by the number of its name): min, low, high.
-    Marks { node: NodeId, zone: u16, marks: [u64; 3] },
+    /// New watermarks of a zone: min, low, high; and its managed pages by then, where told.
+    Marks { zone: usize, marks: [u64; 3], managed: Option<u64> },
     /// kswapd woke or went to sleep.
     Kswapd { awake: bool },
+    /// kswapd was woken: it was not at work.
+    KswapdNaps,
     /// The vmstat worker runs on a processor.
     Decay { cpu: usize },
 }
@@ -36,6 +41,9 @@ impl Replay<'_> {
     #[inline]
     pub(super) fn listen(&mut self, event: &Event) {
         let (mut direct, mut late) = (false, false);
+        if self.has_begun {
+            self.count(event);
+        }
         let cpu = usize::from(event.cpu.0).min(self.mirror.memory().machine().cpus - 1);
         for effect in self.mirror.effects() {
             self.inputs.push(match *effect {
@@ -64,9 +72,12 @@ impl Replay<'_> {
         match event.kind {
             Kind::PageAlloc => {
                 self.outcome.page_events += 1;
-                let Some(kernel) = self.pfn(event) else { return };
                 let (order, gfp, migrate) = (event.order, event.gfp, event.migrate);
                 let request = Request { cpu, order, gfp, migrate };
+                if event.pfn().is_none() && event.order().is_some() {
+                    self.inputs.push(Input::Failed { request });
+                }
+                let Some(kernel) = self.pfn(event) else { return };
                 self.inputs.push(if late {
                     Input::Told { kernel, order }
                 } else {
@@ -81,16 +92,17 @@ impl Replay<'_> {
             Kind::PageFreeBatched | Kind::ZoneLocked | Kind::PcpDrain => {
                 self.outcome.page_events += 1;
             }
-            Kind::ExtFrag => {
-                self.outcome.page_events += 1;
-                self.count_fallback(event);
-            }
+            Kind::ExtFrag => self.outcome.page_events += 1,
             Kind::ZoneWatermarks => {
                 let marks = [event.args[0], event.args[1], event.args[2]].map(|m| m.max(0) as u64);
                 let node = NodeId(event.node.max(0) as u16);
-                self.inputs.push(Input::Marks { node, zone: event.name, marks });
-                self.run_model();
+                let name = self.names.get(usize::from(event.name)).map_or("", String::as_str);
+                if let Some(zone) = self.mirror.memory().machine().zone(node, name) {
+                    let managed = self.start.managed(event.time.0, zone);
+                    self.inputs.push(Input::Marks { zone, marks, managed });
+                }
             }
+            Kind::KswapdWakeup => self.inputs.push(Input::KswapdNaps),
             Kind::KswapdWake => self.inputs.push(Input::Kswapd { awake: true }),
             Kind::KswapdSleep => self.inputs.push(Input::Kswapd { awake: false }),
             _ => {}
@@ -104,17 +116,43 @@ impl Replay<'_> {
         Some(pfn)
     }
 
-    pub(super) fn count_fallback(&mut self, event: &Event) {
-        if self.model.is_none() {
-            return;
-        }
-        let block_order = self.mirror.memory().machine().block_order;
-        if event.other_order >= block_order {
-            self.kernel_fallbacks.whole_claims += 1;
-        } else if event.flag != 0 {
-            self.kernel_fallbacks.small_claims += 1;
-        } else {
-            self.kernel_fallbacks.steals += 1;
+    /// Counts what the kernel did.
+    fn count(&mut self, event: &Event) {
+        let machine = self.mirror.memory().machine();
+        let cpu = usize::from(event.cpu.0).min(machine.cpus - 1);
+        let kernel = &mut self.kernel;
+        let taken = kernel.last_taken[cpu].take();
+        let pfn = event.pfn_or_address as u32;
+        let zone = self.mirror.memory().zone_of(pfn).unwrap_or(0);
+        match event.kind {
+            Kind::ZoneLocked => {
+                let is_refill = event.flag().unwrap_or(true) && event.migrate < 3;
+                if is_refill && machine.pcp_list(event.order, event.migrate).is_some() {
+                    kernel.moved.refilled(cpu, zone, event.order);
+                }
+                kernel.last_taken[cpu] = Some(pfn);
+            }
+            Kind::ExtFrag => {
+                let changed = event.flag != 0;
+                match fallback_kind(event.other_order, machine.block_order, changed) {
+                    FallbackKind::WholeClaim => kernel.fallbacks.whole_claims += 1,
+                    FallbackKind::SmallClaim => kernel.fallbacks.small_claims += 1,
+                    FallbackKind::Steal => kernel.fallbacks.steals += 1,
+                }
+                // A block that is told of here alone goes to the per-CPU list as well.
+                let alone = machine.rules.fallback != Fallback::MoveThenCount && taken != Some(pfn);
+                if alone && machine.pcp_list(event.order, event.migrate).is_some() {
+                    kernel.moved.refilled(cpu, zone, event.order);
+                }
+            }
+            Kind::PcpDrain => kernel.moved.drained(cpu, zone, event.order),
+            Kind::PageAlloc => {
+                kernel.moved.ended(cpu);
+                kernel.failures += u64::from(event.pfn().is_none());
+            }
+            Kind::PageFree | Kind::PageFreeBatched => kernel.moved.ended(cpu),
+            Kind::KswapdWakeup => kernel.kswapd_wakes += 1,
+            _ => {}
         }
     }
 
@@ -125,100 +163,20 @@ impl Replay<'_> {
         self.segment_start = now;
     }
 
-    /// The model catches up with the mirror.
-    pub(super) fn run_model(&mut self) {
+    /// The models catch up with the mirror.
+    pub(super) fn run_models(&mut self) {
         self.charge_mirror();
-        let begin = self.segment_start;
-        let mut inputs = std::mem::take(&mut self.inputs);
-        if let Some(mut model) = self.model.take() {
-            for input in &inputs {
-                self.input(&mut model, *input);
-            }
-            self.model = Some(model);
+        let mut begin = self.segment_start;
+        let inputs = std::mem::take(&mut self.inputs);
+        let clock = self.options.clock;
+        for run in &mut self.models {
+            run.take(&inputs);
+            let end = clock.map_or(0, |clock| clock());
+            run.spent_ns += end - begin.min(end);
+            begin = end;
         }
-        inputs.clear();
         self.inputs = inputs;
-        let end = self.now();
-        self.outcome.model.speed.spent_ns += end - begin;
-        self.segment_start = end;
-    }
-
-    #[inline]
-    pub(super) fn input(&mut self, model: &mut Model, input: Input) {
-        match input {
-            Input::Alloc { kernel, request } => self.alloc(model, kernel, &request, false),
-            Input::Bulk { kernel, request } => self.alloc(model, kernel, &request, true),
-            Input::Free { cpu, kernel, order, direct } => {
-                let bound = self.bindings.take(kernel, order);
-                let pfn = bound.map_or(kernel, |bound| bound.pfn);
-                self.bindings.note_freed(kernel, Bound { pfn, order });
-                if bound.is_none() && order > 0 {
-                    model.free_from_before(cpu, pfn, order);
-                } else if direct {
-                    model.free_direct(pfn, order);
-                } else {
-                    model.free(cpu, pfn, order);
-                }
-            }
-            Input::Told { kernel, order } => {
-                // The model served it when the mirror found it missing.
-                let bound = self.bindings.take(kernel, order);
-                let bound = bound.unwrap_or(Bound { pfn: kernel, order });
-                self.bindings.bind(kernel, bound);
-                self.placed(model, kernel, bound.pfn, order);
-            }
-            Input::Isolated { kernel, order } => {
-                if let Some(pfn) = model.isolate(kernel, order) {
-                    self.bindings.bind(kernel, Bound { pfn, order });
-                }
-            }
-            Input::Moved { cpu, kernel } => {
-                if let Some(pfn) = self.bindings.freed(kernel) {
-                    model.move_freed(cpu, pfn);
-                }
-            }
-            Input::Marks { node, zone, marks } => {
-                let name = self.names.get(usize::from(zone)).cloned().unwrap_or_default();
-                model.set_watermarks(node, &name, marks[0], marks[1], marks[2]);
-            }
-            Input::Kswapd { awake: true } => model.kswapd_woke(),
-            Input::Kswapd { awake: false } => model.kswapd_slept(),
-            Input::Decay { cpu } => model.decay(cpu),
-        }
-    }
-
-    #[inline]
-    pub(super) fn alloc(
-        &mut self,
-        model: &mut Model,
-        kernel: u32,
-        request: &Request,
-        is_bulk: bool,
-    ) {
-        // A block that the kernel allocates twice was freed unseen, and popped as the last one
-        // freed.
-        if let Some(old) = self.bindings.take(kernel, request.order) {
-            model.free(request.cpu, old.pfn, old.order);
-        }
-        let Some(pfn) = model.alloc(request) else { return };
-        if !is_bulk {
-            self.placed(model, kernel, pfn, request.order);
-        }
-        self.bindings.bind(kernel, Bound { pfn, order: request.order });
-    }
-
-    /// Compares where an allocation went; bulk ones are not compared, for want of an event.
-    #[inline]
-    pub(super) fn placed(&mut self, model: &Model, kernel: u32, pfn: u32, order: u8) {
-        let block_order = model.memory().machine().block_order;
-        let placement = &mut self.outcome.model.placement;
-        let is_exact = u64::from(pfn == kernel);
-        placement.allocs += 1;
-        placement.exact += is_exact;
-        placement.same_block += u64::from(pfn >> block_order == kernel >> block_order);
-        if order == 0 {
-            placement.order0_allocs += 1;
-            placement.order0_exact += is_exact;
-        }
+        self.inputs.clear();
+        self.segment_start = begin;
     }
 }

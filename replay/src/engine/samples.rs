@@ -3,6 +3,7 @@
 use std::iter::Peekable;
 
 use kmemlab_trace::reader::{BuddySample, BuddySamples, PageRuns};
+use kmemlab_trace::snapshot::BuddyRow;
 
 use super::inputs::Input;
 use super::{Replay, ReplayError, SampleRow};
@@ -59,7 +60,7 @@ impl Replay<'_> {
             let Some(sample) = self.samples.next() else { break };
             let sample = sample?;
             self.segment_start = self.now();
-            self.run_model();
+            self.run_models();
             self.compare(&sample)?;
             let mut open = OpenSample::new(sample);
             open.look(self.mirror.memory());
@@ -99,25 +100,32 @@ impl Replay<'_> {
     /// Samples taken before the first page map was whole have no mirror to compare with.
     pub(super) fn compare(&mut self, sample: &BuddySample) -> Result<(), ReplayError> {
         let start = self.first_event.unwrap_or(0);
-        let Some(model) = &self.model else { return Ok(()) };
-        let (mirror, model) = (self.mirror.memory(), model.memory());
-        self.tally.model(sample, start, mirror, model, &self.active);
+        if !self.has_begun {
+            return Ok(());
+        }
+        let mirror = self.mirror.memory();
         for row in &sample.zones {
-            let Some(zone) = mirror.machine().zone(row.node, &row.zone) else { continue };
-            let sources = [
-                ("kernel", row.free_blocks.as_slice()),
-                ("mirror", mirror.free_blocks(zone)),
-                ("model", model.free_blocks(zone)),
-            ];
-            for (source, free_blocks) in sources {
-                let at_ns = sample.stamp.before.0;
-                let (node, zone) = (row.node.0, row.zone.as_str());
-                (self.observe)(SampleRow { source, at_ns, node, zone, free_blocks });
+            if let Some(zone) = mirror.machine().zone(row.node, &row.zone) {
+                (self.observe)(observed("kernel", sample, row, &row.free_blocks));
+                (self.observe)(observed("mirror", sample, row, mirror.free_blocks(zone)));
             }
         }
         if self.options.check {
             mirror.check().map_err(|law| ReplayError::Law(format!("mirror: {law}")))?;
-            model.check().map_err(|law| ReplayError::Law(format!("model: {law}")))?;
+        }
+        for (index, run) in self.models.iter_mut().enumerate() {
+            let Some(model) = &run.model else { continue };
+            let (model, name) = (model.memory(), run.policies.name.as_str());
+            let source = if index == 0 { "model" } else { name };
+            run.tally.model(sample, start, mirror, model, &self.active);
+            for row in &sample.zones {
+                if let Some(zone) = model.machine().zone(row.node, &row.zone) {
+                    (self.observe)(observed(source, sample, row, model.free_blocks(zone)));
+                }
+            }
+            if self.options.check {
+                model.check().map_err(|law| ReplayError::Law(format!("{name}: {law}")))?;
+            }
         }
         Ok(())
     }
@@ -130,6 +138,16 @@ impl Replay<'_> {
             open.close(&mut self.outcome.mirror);
         }
     }
+}
+
+fn observed<'a>(
+    source: &'a str,
+    sample: &BuddySample,
+    row: &'a BuddyRow,
+    free_blocks: &'a [u64],
+) -> SampleRow<'a> {
+    let at_ns = sample.stamp.before.0;
+    SampleRow { source, at_ns, node: row.node.0, zone: &row.zone, free_blocks }
 }
 
 fn peek_sample(samples: &mut Peekable<BuddySamples>) -> Option<&BuddySample> {

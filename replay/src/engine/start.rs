@@ -5,8 +5,9 @@ use kmemlab_trace::reader::{Recording, ZoneSample};
 use kmemlab_trace::unit::Cpu;
 
 use super::ReplayError;
-use crate::machine::Machine;
-use crate::model::{PerCpu, Start, Watermarks};
+use crate::machine::{Machine, ZoneSpan};
+use crate::model::{Start, Watermarks};
+use crate::policy::percpu::PerCpu;
 use crate::seeding::Seed;
 
 /// The first page map.
@@ -42,10 +43,11 @@ pub(super) fn numbers(
     let mut sample: Option<ZoneSample> = None;
     for next in recording.zoneinfo()? {
         let next = next?;
-        let is_after = next.stamp.before.0 >= since;
-        sample = Some(next);
-        if is_after {
-            break;
+        let managed = |zone: &ZoneSpan| next.value(zone.node, &zone.name, None, "managed");
+        let zones = machine.zones.iter().map(|zone| managed(zone).unwrap_or(0).max(0) as u64);
+        start.managed.push((next.stamp.before.0, zones.collect()));
+        if sample.as_ref().is_none_or(|known| known.stamp.before.0 < since) {
+            sample = Some(next);
         }
     }
     start.since_ns = sample.as_ref().map_or(since, |sample| sample.stamp.after.0.max(since));

@@ -1,103 +1,20 @@
-//! Per-CPU page lists: refill, drain, and the limits that tune themselves.
+//! Per-CPU page lists: the mechanism. How many blocks move is the policy's to say.
 //!
-//! Functions of `mm/page_alloc.c`, 6.18: `rmqueue_pcplist`, `nr_pcp_alloc`,
-//! `free_frozen_page_commit`, `nr_pcp_high`, `nr_pcp_free`, `free_pcppages_bulk`, `decay_pcp_high`.
+//! `rmqueue_pcplist`, `rmqueue_bulk`, `free_frozen_page_commit`, `free_pcppages_bulk`,
+//! `decay_pcp_high` (`mm/page_alloc.c`, 6.18).
 
 use super::{Flags, Mode, Model, Request};
 use crate::pages::State;
-use crate::rules::{BulkDrain, PcpHigh};
-
-/// `CONFIG_PCP_BATCH_SCALE_MAX`: how far a batch may be scaled up, as a power of two.
-const SCALE_MAX: u32 = 5;
-/// Largest order that is not "costly".
-const COSTLY_ORDER: u8 = 3;
-
-/// Limits and counters of the lists of one zone and processor, in pages.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct PerCpu {
-    pub(crate) count: i64,
-    pub(crate) high: i64,
-    pub(crate) high_min: i64,
-    pub(crate) high_max: i64,
-    pub(crate) batch: i64,
-    pub(crate) alloc_factor: u32,
-    pub(crate) free_count: i64,
-    pub(crate) freed_high_order: bool,
-}
-
-impl PerCpu {
-    /// Blocks of one refill (`nr_pcp_alloc`).
-    fn refill_blocks(&mut self, order: u8, rule: PcpHigh, below_high: bool) -> i64 {
-        let batch = self.batch;
-        if rule != PcpHigh::Auto {
-            return if order > 0 && batch > 1 { (batch >> order).max(2) } else { batch };
-        }
-        if self.high < batch {
-            return 1;
-        }
-        let mut blocks = if order == 0 { batch << self.alloc_factor } else { batch };
-        if self.high_min != self.high_max && !below_high {
-            self.high = (self.high + blocks).min(self.high_max);
-        }
-        if order == 0 {
-            let limit = (self.high - self.count - batch).max(batch);
-            if blocks <= limit && self.alloc_factor < SCALE_MAX {
-                self.alloc_factor += 1;
-            }
-            blocks = blocks.min(limit);
-        }
-        if blocks > 1 {
-            blocks = (blocks >> order).max(2);
-        }
-        blocks
-    }
-
-    /// The limit a free is held against (`nr_pcp_high`).
-    fn limit(&mut self, free_high: bool, reclaiming: bool, below_high: bool) -> i64 {
-        let (high, batch) = (self.high, self.batch);
-        if high == 0 {
-            return 0;
-        }
-        if free_high {
-            self.high = (high - (batch << SCALE_MAX)).max(self.high_min);
-            return 0;
-        }
-        let freed = self.free_count.max(batch);
-        if reclaiming {
-            self.high = (high - freed).max(self.high_min);
-            return (batch << 2).min(self.high);
-        }
-        if self.high_min == self.high_max {
-            return high;
-        }
-        if below_high {
-            self.high = (high - freed).max(self.high_min);
-            return self.count.max(self.high_min);
-        }
-        if self.count >= high {
-            let wanted = self.free_count + batch;
-            if self.high < wanted {
-                self.high = wanted.clamp(self.high_min, self.high_max.max(self.high_min));
-            }
-        }
-        high
-    }
-
-    /// Pages to drain (`nr_pcp_free`).
-    fn drain_pages(&self, high: i64, free_high: bool) -> i64 {
-        if free_high {
-            return self.count.min(self.batch << SCALE_MAX);
-        }
-        if high < self.batch {
-            return 1;
-        }
-        self.free_count.clamp(self.batch, (high - self.batch).max(self.batch))
-    }
-}
+use crate::policy::percpu::Pressure;
+use crate::rules::BulkDrain;
 
 impl Model {
     fn pcp_index(&self, zone: usize, cpu: usize) -> usize {
         zone * self.memory.machine().cpus + cpu
+    }
+
+    fn pressure(&self, zone: usize) -> Pressure {
+        Pressure { reclaiming: self.reclaiming, below_high: self.below_high[zone] }
     }
 
     /// The head of the list; an empty list is refilled first (`__rmqueue_pcplist`).
@@ -109,7 +26,7 @@ impl Model {
         flags: Flags,
     ) -> Option<u32> {
         let set = self.pcp_index(zone, request.cpu);
-        self.pcps[set].free_count >>= 1;
+        self.policies.percpu.allocated(&mut self.pcps[set]);
         let list = self.memory.pcp(zone, request.cpu, index);
         if self.memory.front(list).is_none() {
             self.refill(zone, set, list, request, flags);
@@ -122,16 +39,20 @@ impl Model {
 
     /// `rmqueue_bulk`: blocks go to the tail, in the order the buddy lists give them.
     fn refill(&mut self, zone: usize, set: usize, list: usize, request: &Request, flags: Flags) {
-        let rule = self.memory.machine().rules.pcp_high;
-        let blocks = self.pcps[set].refill_blocks(request.order, rule, self.below_high[zone]);
+        let pressure = self.pressure(zone);
+        let pcp = &mut self.pcps[set];
+        let blocks = self.policies.percpu.refill_blocks(pcp, request.order, pressure);
         self.memory.work.refills += 1;
         let mut mode = Mode::Normal;
+        let mut taken_blocks = 0;
         for _ in 0..blocks.max(1) {
             let taken = self.remove_block(zone, request.order, request.migrate, flags, &mut mode);
             let Some(pfn) = taken else { break };
             self.memory.pages.push_back(list, pfn, State::Pcp, request.order);
-            self.pcps[set].count += 1 << request.order;
+            taken_blocks += 1;
         }
+        self.pcps[set].count += taken_blocks << request.order;
+        self.moved.refill(request.order, taken_blocks as u64);
     }
 
     /// A freed block goes to the head; above the limit a part is drained
@@ -140,37 +61,14 @@ impl Model {
         let set = self.pcp_index(zone, cpu);
         let list = self.memory.pcp(zone, cpu, index);
         self.memory.pages.push_front(list, pfn, State::Pcp, order);
-        let rules = self.memory.machine().rules;
-        let (reclaiming, below_high) = (self.reclaiming, self.below_high[zone]);
+        let pressure = self.pressure(zone);
         let pcp = &mut self.pcps[set];
-        pcp.alloc_factor >>= 1;
         pcp.count += 1 << order;
-        let mut free_high = false;
-        if order > 0 && order <= COSTLY_ORDER {
-            let above = if rules.free_high_above_min { pcp.high_min / 2 } else { 0 };
-            free_high = pcp.free_count >= pcp.batch + above && pcp.freed_high_order;
-            pcp.freed_high_order = true;
-        } else {
-            pcp.freed_high_order = false;
+        if let Some(pages) = self.policies.percpu.freed(pcp, order, pressure) {
+            let drained = self.drain(zone, cpu, pages, index);
+            self.moved.drain(drained);
+            self.recheck_high(zone);
         }
-        if pcp.free_count < pcp.batch << SCALE_MAX {
-            pcp.free_count += 1 << order;
-        }
-        let high = if rules.pcp_high == PcpHigh::Auto {
-            pcp.limit(free_high, reclaiming, below_high)
-        } else {
-            pcp.high
-        };
-        if pcp.count < high {
-            return;
-        }
-        let pages = if rules.pcp_high == PcpHigh::Auto {
-            pcp.drain_pages(high, free_high)
-        } else {
-            pcp.batch
-        };
-        self.drain(zone, cpu, pages, index);
-        self.recheck_high(zone);
     }
 
     /// A block freed before gets to the head of a processor's list only now.
@@ -192,13 +90,14 @@ impl Model {
     }
 
     /// Returns so many pages to the buddy lists, the oldest first, starting with one list
-    /// (`free_pcppages_bulk`).
-    fn drain(&mut self, zone: usize, cpu: usize, pages: i64, first: usize) {
+    /// (`free_pcppages_bulk`). Answers the pages returned.
+    fn drain(&mut self, zone: usize, cpu: usize, pages: i64, first: usize) -> u64 {
         let set = self.pcp_index(zone, cpu);
         let lists = self.memory.machine().pcp_lists();
         let rule = self.memory.machine().rules.bulk_drain;
         self.memory.work.drains += 1;
-        let mut left = pages.min(self.pcps[set].count);
+        let wanted = pages.min(self.pcps[set].count);
+        let mut left = wanted;
         let mut index = if rule == BulkDrain::Exhaust { first } else { 1 % lists };
         let mut empty = 0;
         while left > 0 && empty < lists {
@@ -212,12 +111,13 @@ impl Model {
             let order = self.memory.pages.unlink(pfn).order();
             let migrate = self.memory.block_type(pfn);
             self.memory.free(pfn, order, migrate, false);
-            self.pcps[set].count -= 1 << order;
             left -= 1 << order;
             if rule == BulkDrain::RoundRobin {
                 index = (index + 1) % lists;
             }
         }
+        self.pcps[set].count -= wanted - left;
+        (wanted - left).max(0) as u64
     }
 
     /// The second's work of the vmstat worker on one processor: limits shrink towards their
@@ -228,18 +128,14 @@ impl Model {
         }
         for zone in 0..self.memory.machine().zones.len() {
             let set = self.pcp_index(zone, cpu);
-            let pcp = &mut self.pcps[set];
-            if pcp.high > pcp.high_min {
-                pcp.high = (pcp.count - (pcp.batch << SCALE_MAX))
-                    .max(pcp.high - (pcp.high >> 3))
-                    .max(pcp.high_min);
-            }
-            let batch = pcp.batch.max(1);
-            let mut above = pcp.count - pcp.high;
+            let mut above = self.policies.percpu.decay(&mut self.pcps[set]);
+            let batch = self.pcps[set].batch.max(1);
+            let mut drained = 0;
             while above > 0 {
-                self.drain(zone, cpu, above.min(batch), 0);
+                drained += self.drain(zone, cpu, above.min(batch), 0);
                 above -= batch;
             }
+            self.moved.drain(drained);
         }
     }
 
@@ -251,51 +147,5 @@ impl Model {
                 self.drain(zone, cpu, self.pcps[set].count, 0);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fresh() -> PerCpu {
-        PerCpu { high: 9612, high_min: 9612, high_max: 294_912, batch: 63, ..PerCpu::default() }
-    }
-
-    #[test]
-    fn refills_without_a_free_double_up_to_the_scale() {
-        // nr_pcp_alloc, 6.18: 63, 126, ... 2016, and again 2016.
-        let mut pcp = fresh();
-        let sizes: Vec<i64> = (0..8).map(|_| pcp.refill_blocks(0, PcpHigh::Auto, false)).collect();
-        assert_eq!(sizes, [63, 126, 252, 504, 1008, 2016, 2016, 2016]);
-        pcp.alloc_factor >>= 1;
-        assert_eq!(pcp.refill_blocks(0, PcpHigh::Auto, false), 252);
-        assert_eq!(pcp.refill_blocks(0, PcpHigh::Auto, false), 504);
-    }
-
-    #[test]
-    fn refills_of_higher_orders_share_one_batch() {
-        for (order, blocks) in [(1, 31), (2, 15), (3, 7), (9, 2)] {
-            let mut pcp = fresh();
-            assert_eq!(pcp.refill_blocks(order, PcpHigh::Auto, false), blocks, "order {order}");
-            assert_eq!(pcp.high, 9612 + 63);
-            assert_eq!(
-                PerCpu { ..fresh() }.refill_blocks(order, PcpHigh::LowWatermark, false),
-                blocks
-            );
-        }
-    }
-
-    #[test]
-    fn a_free_drains_what_was_freed_lately_within_batch_and_limit() {
-        // nr_pcp_free, 6.18.
-        let mut pcp = fresh();
-        pcp.free_count = 500;
-        assert_eq!(pcp.drain_pages(9612, false), 500);
-        pcp.free_count = 1;
-        assert_eq!(pcp.drain_pages(9612, false), 63);
-        pcp.count = 5000;
-        assert_eq!(pcp.drain_pages(0, true), 2016);
-        assert_eq!(pcp.drain_pages(10, false), 1);
     }
 }

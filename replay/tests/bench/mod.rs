@@ -3,7 +3,9 @@
 
 use kmemlab_replay::machine::Machine;
 use kmemlab_replay::memory::{End, Memory};
+use kmemlab_replay::mirror::Mirror;
 use kmemlab_replay::model::{Model, Request, Start};
+use kmemlab_replay::policy::PolicySet;
 use kmemlab_replay::rules::Rules;
 use kmemlab_replay::seeding::Seed;
 use kmemlab_trace::Manifest;
@@ -54,12 +56,22 @@ pub fn all_free(machine: &Machine) -> Seed {
     seed
 }
 
-/// A model of that machine with everything free.
+/// A model of that machine with everything free, under the release's own policies.
 pub fn model(blocks: u64, release: &str) -> Model {
     let machine = machine(blocks, release);
-    let seed = all_free(&machine);
-    let mirror = kmemlab_replay::mirror::Mirror::new(&machine, seed.clone(), None);
-    Model::new(mirror.memory().clone(), &seed, &Start::computed(&machine, blocks))
+    begun(PolicySet::baseline(&machine.rules), &machine, blocks)
+}
+
+/// The same under other policies.
+pub fn model_under(blocks: u64, release: &str, policies: &str) -> Model {
+    let machine = machine(blocks, release);
+    begun(PolicySet::parse(policies, &machine.rules).unwrap(), &machine, blocks)
+}
+
+fn begun(policies: PolicySet, machine: &Machine, blocks: u64) -> Model {
+    let seed = all_free(machine);
+    let memory = Mirror::new(machine, seed.clone(), None).memory().clone();
+    Model::under(policies, memory, &seed, &Start::computed(machine, blocks))
 }
 
 pub fn ask(order: u8, migrate: u8) -> Request {

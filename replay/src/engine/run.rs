@@ -1,0 +1,152 @@
+//! One model among those that replay a recording: its state, what its blocks stand for, and how it
+//! compares with the kernel.
+
+use super::KernelCounts;
+use super::inputs::Input;
+use crate::binding::{Bindings, Bound};
+use crate::compare::Tally;
+use crate::machine::Machine;
+use crate::memory::Memory;
+use crate::model::{Model, Request, Start};
+use crate::outcome::{ModelResult, Outcome, Placement};
+use crate::policy::PolicySet;
+use crate::seeding::Seed;
+
+/// A model at work.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) policies: PolicySet,
+    pub(super) model: Option<Model>,
+    bindings: Bindings,
+    pub(super) tally: Tally,
+    placement: Placement,
+    pub(super) spent_ns: u64,
+}
+
+impl Run {
+    pub(super) fn new(policies: PolicySet, machine: &Machine) -> Self {
+        Self {
+            policies,
+            model: None,
+            bindings: Bindings::new(machine.end, machine.block_order, machine.orders),
+            tally: Tally::default(),
+            placement: Placement::default(),
+            spent_ns: 0,
+        }
+    }
+
+    /// Starts from the kernel's own state.
+    pub(super) fn begin(&mut self, memory: &Memory, seed: &Seed, start: &Start) {
+        self.model = Some(Model::under(self.policies.clone(), memory.clone(), seed, start));
+    }
+
+    pub(super) fn digest(&self) -> Option<u64> {
+        self.model.as_ref().map(|model| model.memory().digest())
+    }
+
+    /// Goes through what the model is told.
+    pub(super) fn take(&mut self, inputs: &[Input]) {
+        let Some(mut model) = self.model.take() else { return };
+        for input in inputs {
+            self.input(&mut model, *input);
+        }
+        self.model = Some(model);
+    }
+
+    #[inline]
+    fn input(&mut self, model: &mut Model, input: Input) {
+        match input {
+            Input::Alloc { kernel, request } => self.alloc(model, kernel, &request, false),
+            Input::Bulk { kernel, request } => self.alloc(model, kernel, &request, true),
+            Input::Failed { request } => model.refuse(&request),
+            Input::Free { cpu, kernel, order, direct } => {
+                let bound = self.bindings.take(kernel, order);
+                let pfn = bound.map_or(kernel, |bound| bound.pfn);
+                self.bindings.note_freed(kernel, Bound { pfn, order });
+                if bound.is_none() && order > 0 {
+                    model.free_from_before(cpu, pfn, order);
+                } else if direct {
+                    model.free_direct(pfn, order);
+                } else {
+                    model.free(cpu, pfn, order);
+                }
+            }
+            Input::Told { kernel, order } => {
+                // The model served it when the mirror found it missing.
+                let bound = self.bindings.take(kernel, order);
+                let bound = bound.unwrap_or(Bound { pfn: kernel, order });
+                self.bindings.bind(kernel, bound);
+                self.placed(model, kernel, bound.pfn, order);
+            }
+            Input::Isolated { kernel, order } => {
+                if let Some(pfn) = model.isolate(kernel, order) {
+                    self.bindings.bind(kernel, Bound { pfn, order });
+                }
+            }
+            Input::Moved { cpu, kernel } => {
+                if let Some(pfn) = self.bindings.freed(kernel) {
+                    model.move_freed(cpu, pfn);
+                }
+            }
+            Input::Marks { zone, marks, managed } => model.set_watermarks(zone, marks, managed),
+            Input::Kswapd { awake: true } => model.kswapd_woke(),
+            Input::Kswapd { awake: false } => model.kswapd_slept(),
+            Input::KswapdNaps => model.kswapd_naps(),
+            Input::Decay { cpu } => model.decay(cpu),
+        }
+    }
+
+    #[inline]
+    fn alloc(&mut self, model: &mut Model, kernel: u32, request: &Request, is_bulk: bool) {
+        // A block that the kernel allocates twice was freed unseen, and popped as the last one
+        // freed.
+        if let Some(old) = self.bindings.take(kernel, request.order) {
+            model.free(request.cpu, old.pfn, old.order);
+        }
+        let Some(pfn) = model.alloc(request) else { return };
+        if !is_bulk {
+            self.placed(model, kernel, pfn, request.order);
+        }
+        self.bindings.bind(kernel, Bound { pfn, order: request.order });
+    }
+
+    /// Compares where an allocation went; bulk ones are not compared, for want of an event.
+    #[inline]
+    fn placed(&mut self, model: &Model, kernel: u32, pfn: u32, order: u8) {
+        let block_order = model.memory().machine().block_order;
+        let placement = &mut self.placement;
+        let is_exact = u64::from(pfn == kernel);
+        placement.allocs += 1;
+        placement.exact += is_exact;
+        placement.same_block += u64::from(pfn >> block_order == kernel >> block_order);
+        if order == 0 {
+            placement.order0_allocs += 1;
+            placement.order0_exact += is_exact;
+        }
+    }
+
+    /// The result beside what the kernel did.
+    pub(super) fn finish(&mut self, kernel: &KernelCounts, outcome: &Outcome) -> ModelResult {
+        let mut result = ModelResult { placement: self.placement, ..ModelResult::default() };
+        if let Some(model) = &self.model {
+            result.counts = model.counts;
+            result.state_bytes = model.state_bytes() + self.bindings.bytes();
+            result.fallback.model = model.fallbacks;
+            result.work = model.memory().work;
+            result.moved.model_refills = model.moved.refills();
+            result.moved.model_drains = model.moved.drains();
+            let shared = kernel.moved.moved.shared(&model.moved);
+            (result.moved.equal_refills, result.moved.equal_drains) = shared;
+        }
+        result.moved.kernel_refills = kernel.moved.moved.refills();
+        result.moved.kernel_drains = kernel.moved.moved.drains();
+        result.fallback.kernel = kernel.fallbacks;
+        result.kernel_failures = kernel.failures;
+        result.kernel_kswapd_wakes = kernel.kswapd_wakes;
+        result.speed.spent_ns = self.spent_ns;
+        result.speed.events = outcome.events;
+        result.speed.page_events = outcome.page_events;
+        self.tally.finish(&mut result);
+        result
+    }
+}
