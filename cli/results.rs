@@ -89,6 +89,7 @@ fn described(recording: &Recording, outcome: &Outcome, result: &ModelResult) -> 
         error: ModelError {
             order_error_mean_percent: baseline.order_error_mean_percent,
             order_error_worst_percent: baseline.order_error_worst_percent,
+            order_difference_percent: baseline.order_difference_percent,
             baseline_counts: model_counts(baseline),
             unusable: baseline
                 .unusable_index

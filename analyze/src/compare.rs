@@ -130,7 +130,7 @@ pub struct Compared {
     /// Pages that stand at another order in B than in A, mean over pairs of samples, in percent of
     /// A's free pages; `None` unless both tell of the same events.
     pub order_difference_percent: Option<f64>,
-    /// The model's order error, to hold that against.
+    /// The same of the baseline model and the kernel, to hold that against.
     pub order_error_percent: Option<f64>,
     /// Free blocks by order, all zones together.
     pub orders: Vec<OrderRow>,
@@ -214,7 +214,7 @@ pub fn compare(a: &Recording, b: &Recording) -> Result<Compared, Error> {
         metrics: metrics(&a, &b, &bars),
         same_events,
         order_difference_percent: order_difference_percent.filter(|_| same_events),
-        order_error_percent: error.map(|error| error.order_error_mean_percent),
+        order_error_percent: error.map(|error| error.order_difference_percent),
         orders,
         notes,
         a,

@@ -23,6 +23,7 @@ pub(crate) struct Tally {
     unusable_worst: [f64; 3],
     unusable_index: [UnusableIndex; 3],
     samples: u64,
+    order_differences: f64,
     drift: Vec<DriftPoint>,
     drift_every: u64,
     samples_seen: u64,
@@ -51,6 +52,7 @@ impl Tally {
         let mut comparison =
             Comparison { at_ns, since_ns: at_ns.saturating_sub(start_ns), zones: Vec::new() };
         let (mut wrong, mut pages) = (0, 0);
+        let mut everywhere = (0, 0);
         let mut sums = [vec![0; 16], vec![0; 16]];
         for row in &sample.zones {
             let Some(zone) = machine.zone(row.node, &row.zone) else { continue };
@@ -65,6 +67,8 @@ impl Tally {
             for (sum, free) in sums.iter_mut().zip([row.free_blocks.as_slice(), modelled]) {
                 sum.iter_mut().zip(free).for_each(|(sum, free)| *sum += free);
             }
+            everywhere.0 += measure::wrong_pages(&row.free_blocks, modelled);
+            everywhere.1 += measure::free_pages(&row.free_blocks);
             // A zone without events would only water the mean down, unless the model erred in it.
             if !active[zone] && row.free_blocks == modelled {
                 continue;
@@ -74,6 +78,7 @@ impl Tally {
             self.zone(&row.free_blocks, modelled);
         }
         self.machine(&sums);
+        self.order_differences += crate::outcome::percent(everywhere.0, everywhere.1.max(1));
         let error = crate::outcome::percent(wrong, pages.max(1));
         self.drift_point(DriftPoint {
             since_ns: at_ns - first_ns.min(at_ns),
@@ -144,6 +149,7 @@ impl Tally {
             })
             .collect();
         let samples = self.samples.max(1) as f64;
+        result.order_difference_percent = self.order_differences / samples;
         result.unusable_index = self
             .unusable_index
             .iter()

@@ -85,6 +85,8 @@ pub struct ModelResult {
     pub order_error_mean_percent: f64,
     /// Largest order error of any sample and zone with events, percent.
     pub order_error_worst_percent: f64,
+    /// Order error of all zones together, events or not, mean over samples, percent.
+    pub order_difference_percent: f64,
     /// Where allocations went.
     pub placement: Placement,
     /// Unusable free space index: mean and worst difference, by order.

@@ -121,6 +121,8 @@ pub struct ModelError {
     pub order_error_mean_percent: f64,
     /// Order error of the worst sample.
     pub order_error_worst_percent: f64,
+    /// Order error of all zones together, events or not, mean over the samples.
+    pub order_difference_percent: f64,
     /// What the baseline model did.
     pub baseline_counts: RunCounts,
     /// The unusable free space index.

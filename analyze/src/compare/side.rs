@@ -45,8 +45,12 @@ pub struct Side {
     /// Samples.
     pub samples: u64,
     free_blocks: Vec<(u64, Vec<u64>)>,
+    zones: Vec<Vec<Zone>>,
     from_ns: u64,
 }
+
+/// Node, name and free blocks by order.
+type Zone = (u16, String, Vec<u64>);
 
 impl Side {
     /// Reads it, from a moment on: before that a model does not run.
@@ -65,6 +69,7 @@ impl Side {
             unusable_last: [0.0; 3],
             samples: 0,
             free_blocks: Vec::new(),
+            zones: Vec::new(),
             from_ns,
         };
         match &manifest.model {
@@ -95,6 +100,11 @@ impl Side {
         }
         let orders = sample.zones.iter().map(|zone| zone.free_blocks.len()).max().unwrap_or(0);
         let mut free = vec![0; orders];
+        let zones: Vec<Zone> = sample
+            .zones
+            .iter()
+            .map(|z| (z.node.0, z.zone.clone(), z.free_blocks.clone()))
+            .collect();
         for zone in &sample.zones {
             free.iter_mut().zip(&zone.free_blocks).for_each(|(sum, blocks)| *sum += blocks);
         }
@@ -105,6 +115,7 @@ impl Side {
         }
         self.samples += 1;
         self.free_blocks.push((sample.stamp.before.0, free));
+        self.zones.push(zones);
     }
 
     fn events(&mut self, recording: &Recording) -> Result<(), Error> {
@@ -184,12 +195,16 @@ impl Side {
     /// Pages at another order, in percent, mean over the samples that both have.
     pub(super) fn order_difference_percent(&self, other: &Self) -> Option<f64> {
         let (mut sum, mut pairs) = (0.0, 0u64);
-        for (time, free) in &self.free_blocks {
+        for ((time, _), zones) in self.free_blocks.iter().zip(&self.zones) {
             let at = other.free_blocks.binary_search_by_key(time, |(time, _)| *time);
-            let Some((_, theirs)) = at.ok().and_then(|at| other.free_blocks.get(at)) else {
-                continue;
-            };
-            sum += measure::order_error_percent(free, theirs);
+            let Some(theirs) = at.ok().and_then(|at| other.zones.get(at)) else { continue };
+            let (mut wrong, mut pages) = (0, 0);
+            for (node, name, free) in zones {
+                let found = theirs.iter().find(|(n, z, _)| n == node && z == name);
+                wrong += found.map_or(0, |(_, _, theirs)| measure::wrong_pages(free, theirs));
+                pages += measure::free_pages(free);
+            }
+            sum += wrong as f64 * 100.0 / pages.max(1) as f64;
             pairs += 1;
         }
         (pairs > 0).then(|| sum / pairs as f64)
