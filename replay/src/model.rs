@@ -93,6 +93,8 @@ pub struct Model {
     pcps: Vec<PerCpu>,
     boost_factor: u64,
     movable_in_block: Vec<u16>,
+    /// The request under way is one of many at once.
+    is_bulk: bool,
     /// Zones in the order a request looks at them.
     zonelist: Arc<[usize]>,
     /// What was done.
@@ -123,6 +125,7 @@ impl Model {
             pcps,
             boost_factor: start.boost_factor,
             movable_in_block: (0..blocks).map(|block| seed.user_pages(block)).collect(),
+            is_bulk: false,
             zonelist,
             counts: ModelCounts::default(),
             fallbacks: FallbackCounts::default(),
@@ -156,6 +159,15 @@ impl Model {
             }
             None => self.counts.failures += 1,
         }
+        taken
+    }
+
+    /// Serves a page of `alloc_pages_bulk`, which does not tell the per-CPU lists that somebody
+    /// allocates.
+    pub fn alloc_bulk(&mut self, request: &Request) -> Option<u32> {
+        self.is_bulk = true;
+        let taken = self.alloc(request);
+        self.is_bulk = false;
         taken
     }
 

@@ -26,6 +26,30 @@ pub enum PcpHigh {
     Auto,
 }
 
+/// How many pages a full per-CPU list gives back (`nr_pcp_free`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PcpDrain {
+    /// 5.13 and older: a batch.
+    Batch,
+    /// 5.14 to 6.6: a batch that doubles from drain to drain and halves with each allocation.
+    FreeFactor,
+    /// 6.7 and later: as many as were freed lately.
+    FreeCount,
+}
+
+/// When freeing a block of order 1 to 3 empties the per-CPU lists (`free_high`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FreeHigh {
+    /// 5.17 and older: never.
+    Never,
+    /// 5.18 to 6.6: whenever the last drain was not followed by allocations.
+    AfterDrain,
+    /// 6.7 to 6.17: after a batch of frees, when the free before was of order 1 to 3 too.
+    Batch,
+    /// 6.18: the same, after half of `high_min` more frees.
+    BatchAndHalfMin,
+}
+
 /// In which order `free_pcppages_bulk` empties the lists.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BulkDrain {
@@ -53,16 +77,17 @@ pub struct Rules {
     pub fallback: Fallback,
     /// Largest order below the huge one that per-CPU lists hold.
     pub pcp_max_order: u8,
-    /// Per-CPU lists also hold blocks of the pageblock's order.
-    pub pcp_huge: bool,
-    /// Two lists of huge blocks, movable and not (6.10 and stable).
-    pub pcp_huge_by_type: bool,
+    /// Per-CPU lists of blocks of the pageblock's order: none, one for all types, two for movable
+    /// ones and others (6.10 and stable), or one a type (5.14 to 5.17).
+    pub pcp_huge_lists: u8,
     /// Size of the per-CPU lists.
     pub pcp_high: PcpHigh,
     /// The per-CPU lists shrink with time (`decay_pcp_high`, 6.7).
     pub pcp_decay: bool,
-    /// `free_high` needs half of `high_min` above the batch (6.18).
-    pub free_high_above_min: bool,
+    /// Pages a full list gives back.
+    pub pcp_drain: PcpDrain,
+    /// When a free of order 1 to 3 empties the lists.
+    pub free_high: FreeHigh,
     /// Order of a bulk drain.
     pub bulk_drain: BulkDrain,
     /// Limits of merging.
@@ -77,11 +102,11 @@ const V5_10: Rules = Rules {
     since: (5, 10),
     fallback: Fallback::MoveThenCount,
     pcp_max_order: 0,
-    pcp_huge: false,
-    pcp_huge_by_type: false,
+    pcp_huge_lists: 0,
     pcp_high: PcpHigh::SixBatches,
     pcp_decay: false,
-    free_high_above_min: false,
+    pcp_drain: PcpDrain::Batch,
+    free_high: FreeHigh::Never,
     bulk_drain: BulkDrain::RoundRobin,
     merge_limit: MergeLimit::Isolated,
     merge_retypes: false,
@@ -91,21 +116,31 @@ const V5_10: Rules = Rules {
 const V5_14: Rules = Rules {
     since: (5, 14),
     pcp_max_order: 3,
-    pcp_huge: true,
-    pcp_huge_by_type: true,
+    pcp_huge_lists: 3,
     pcp_high: PcpHigh::LowWatermark,
+    pcp_drain: PcpDrain::FreeFactor,
     ..V5_10
 };
 /// `free_pcppages_bulk` starts at the list freed to; `__free_one_page` tests
-/// `migratetype_is_mergeable`.
+/// `migratetype_is_mergeable`; `free_unref_page_commit` knows `free_high`. The second list of huge
+/// blocks came with 6.1.y, 6.6.y and 6.10.
 const V6_1: Rules = Rules {
     since: (5, 18),
+    pcp_huge_lists: 2,
+    free_high: FreeHigh::AfterDrain,
     bulk_drain: BulkDrain::Exhaust,
     merge_limit: MergeLimit::SpecialTypes,
     ..V5_14
 };
 /// `nr_pcp_alloc`, `nr_pcp_high`, `decay_pcp_high`.
-const V6_7: Rules = Rules { since: (6, 7), pcp_high: PcpHigh::Auto, pcp_decay: true, ..V6_1 };
+const V6_7: Rules = Rules {
+    since: (6, 7),
+    pcp_high: PcpHigh::Auto,
+    pcp_decay: true,
+    pcp_drain: PcpDrain::FreeCount,
+    free_high: FreeHigh::Batch,
+    ..V6_1
+};
 /// Free lists hold their own type only; `split_large_buddy`.
 const V6_10: Rules = Rules {
     since: (6, 10),
@@ -117,7 +152,7 @@ const V6_10: Rules = Rules {
 /// `__rmqueue_claim`, `__rmqueue_steal`.
 const V6_15: Rules = Rules { since: (6, 15), fallback: Fallback::ClaimThenSteal, ..V6_10 };
 /// `free_frozen_page_commit` with a higher threshold for freeing high orders at once.
-const V6_18: Rules = Rules { since: (6, 18), free_high_above_min: true, ..V6_15 };
+const V6_18: Rules = Rules { since: (6, 18), free_high: FreeHigh::BatchAndHalfMin, ..V6_15 };
 
 /// Every row, oldest first.
 pub const ALL: &[Rules] = &[V5_10, V5_14, V6_1, V6_7, V6_10, V6_15, V6_18];

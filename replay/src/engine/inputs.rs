@@ -200,7 +200,8 @@ impl Replay<'_> {
         if let Some(old) = self.bindings.take(kernel, request.order) {
             model.free(request.cpu, old.pfn, old.order);
         }
-        let Some(pfn) = model.alloc(request) else { return };
+        let taken = if is_bulk { model.alloc_bulk(request) } else { model.alloc(request) };
+        let Some(pfn) = taken else { return };
         if !is_bulk {
             self.placed(model, kernel, pfn, request.order);
         }

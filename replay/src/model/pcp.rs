@@ -5,7 +5,7 @@
 
 use super::{Flags, Mode, Model, Request};
 use crate::pages::State;
-use crate::rules::{BulkDrain, PcpHigh};
+use crate::rules::{BulkDrain, FreeHigh, PcpDrain, PcpHigh, Rules};
 
 /// `CONFIG_PCP_BATCH_SCALE_MAX`: how far a batch may be scaled up, as a power of two.
 const SCALE_MAX: u32 = 5;
@@ -21,6 +21,7 @@ pub(crate) struct PerCpu {
     pub(crate) high_max: i64,
     pub(crate) batch: i64,
     pub(crate) alloc_factor: u32,
+    pub(crate) free_factor: u32,
     pub(crate) free_count: i64,
     pub(crate) freed_high_order: bool,
 }
@@ -83,15 +84,66 @@ impl PerCpu {
         high
     }
 
+    /// The same up to 6.6: nothing tunes itself.
+    fn fixed_limit(&self, free_high: bool, reclaiming: bool) -> i64 {
+        match (free_high, reclaiming) {
+            (true, _) => 0,
+            (_, true) => (self.batch << 2).min(self.high),
+            _ => self.high,
+        }
+    }
+
+    /// Whether a free of order 1 to 3 empties the lists.
+    fn frees_high(&self, rule: FreeHigh) -> bool {
+        let after_a_batch =
+            |more: i64| self.free_count >= self.batch + more && self.freed_high_order;
+        match rule {
+            FreeHigh::Never => false,
+            FreeHigh::AfterDrain => self.free_factor > 0,
+            FreeHigh::Batch => after_a_batch(0),
+            FreeHigh::BatchAndHalfMin => after_a_batch(self.high_min / 2),
+        }
+    }
+
     /// Pages to drain (`nr_pcp_free`).
-    fn drain_pages(&self, high: i64, free_high: bool) -> i64 {
-        if free_high {
-            return self.count.min(self.batch << SCALE_MAX);
+    fn drain_pages(&mut self, high: i64, free_high: bool, rule: PcpDrain) -> i64 {
+        match rule {
+            PcpDrain::Batch => return self.batch,
+            PcpDrain::FreeFactor if free_high => return self.count,
+            PcpDrain::FreeCount if free_high => return self.count.min(self.batch << SCALE_MAX),
+            _ => {}
         }
         if high < self.batch {
             return 1;
         }
-        self.free_count.clamp(self.batch, (high - self.batch).max(self.batch))
+        let most = (high - self.batch).max(self.batch);
+        if rule == PcpDrain::FreeCount {
+            return self.free_count.clamp(self.batch, most);
+        }
+        let pages = self.batch << self.free_factor;
+        if pages < high - self.batch && self.free_factor < SCALE_MAX {
+            self.free_factor += 1;
+        }
+        pages.clamp(self.batch, most)
+    }
+
+    /// A block was freed: counts it; answers the pages that must go back to the buddy lists
+    /// (`free_frozen_page_commit`).
+    fn freed(&mut self, order: u8, rules: &Rules, reclaiming: bool, below_high: bool) -> i64 {
+        self.alloc_factor >>= 1;
+        self.count += 1 << order;
+        let is_high_order = order > 0 && order <= COSTLY_ORDER;
+        let free_high = is_high_order && self.frees_high(rules.free_high);
+        self.freed_high_order = is_high_order;
+        if self.free_count < self.batch << SCALE_MAX {
+            self.free_count += 1 << order;
+        }
+        let high = if rules.pcp_high == PcpHigh::Auto {
+            self.limit(free_high, reclaiming, below_high)
+        } else {
+            self.fixed_limit(free_high, reclaiming)
+        };
+        if self.count < high { 0 } else { self.drain_pages(high, free_high, rules.pcp_drain) }
     }
 }
 
@@ -109,7 +161,10 @@ impl Model {
         flags: Flags,
     ) -> Option<u32> {
         let set = self.pcp_index(zone, request.cpu);
-        self.pcps[set].free_count >>= 1;
+        if !self.is_bulk {
+            self.pcps[set].free_count >>= 1;
+            self.pcps[set].free_factor >>= 1;
+        }
         let list = self.memory.pcp(zone, request.cpu, index);
         if self.memory.front(list).is_none() {
             self.refill(zone, set, list, request, flags);
@@ -142,33 +197,10 @@ impl Model {
         self.memory.pages.push_front(list, pfn, State::Pcp, order);
         let rules = self.memory.machine().rules;
         let (reclaiming, below_high) = (self.reclaiming, self.below_high[zone]);
-        let pcp = &mut self.pcps[set];
-        pcp.alloc_factor >>= 1;
-        pcp.count += 1 << order;
-        let mut free_high = false;
-        if order > 0 && order <= COSTLY_ORDER {
-            let above = if rules.free_high_above_min { pcp.high_min / 2 } else { 0 };
-            free_high = pcp.free_count >= pcp.batch + above && pcp.freed_high_order;
-            pcp.freed_high_order = true;
-        } else {
-            pcp.freed_high_order = false;
-        }
-        if pcp.free_count < pcp.batch << SCALE_MAX {
-            pcp.free_count += 1 << order;
-        }
-        let high = if rules.pcp_high == PcpHigh::Auto {
-            pcp.limit(free_high, reclaiming, below_high)
-        } else {
-            pcp.high
-        };
-        if pcp.count < high {
+        let pages = self.pcps[set].freed(order, &rules, reclaiming, below_high);
+        if pages == 0 {
             return;
         }
-        let pages = if rules.pcp_high == PcpHigh::Auto {
-            pcp.drain_pages(high, free_high)
-        } else {
-            pcp.batch
-        };
         self.drain(zone, cpu, pages, index);
         self.recheck_high(zone);
     }
@@ -291,11 +323,33 @@ mod tests {
         // nr_pcp_free, 6.18.
         let mut pcp = fresh();
         pcp.free_count = 500;
-        assert_eq!(pcp.drain_pages(9612, false), 500);
+        assert_eq!(pcp.drain_pages(9612, false, PcpDrain::FreeCount), 500);
         pcp.free_count = 1;
-        assert_eq!(pcp.drain_pages(9612, false), 63);
+        assert_eq!(pcp.drain_pages(9612, false, PcpDrain::FreeCount), 63);
         pcp.count = 5000;
-        assert_eq!(pcp.drain_pages(0, true), 2016);
-        assert_eq!(pcp.drain_pages(10, false), 1);
+        assert_eq!(pcp.drain_pages(0, true, PcpDrain::FreeCount), 2016);
+        assert_eq!(pcp.drain_pages(10, false, PcpDrain::FreeCount), 1);
+    }
+
+    #[test]
+    fn drains_of_6_1_double_until_an_allocation_and_a_high_order_free_empties_the_lists() {
+        // nr_pcp_free, free_unref_page_commit, 6.1.192.
+        let rules = Rules::of("6.1.192");
+        let mut pcp = PerCpu { count: 800, high: 800, batch: 63, ..PerCpu::default() };
+        let mut sizes = Vec::new();
+        for _ in 0..6 {
+            let pages = pcp.freed(0, &rules, false, false);
+            pcp.count -= pages + 1;
+            sizes.push(pages);
+            pcp.count = 800;
+        }
+        assert_eq!(sizes, [63, 126, 252, 504, 737, 737]);
+        pcp.count = 100;
+        assert_eq!(pcp.freed(1, &rules, false, false), 102);
+        pcp.free_factor = 0;
+        assert_eq!(pcp.freed(1, &rules, false, false), 0);
+        // Reclaim keeps the lists short.
+        pcp.count = 300;
+        assert_eq!(pcp.freed(0, &rules, true, false), 63);
     }
 }
