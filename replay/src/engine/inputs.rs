@@ -19,8 +19,6 @@ pub(super) enum Input {
     Told { kernel: u32, order: u8 },
     /// A free; `direct` when the per-CPU list's lock was busy.
     Free { cpu: usize, kernel: u32, order: u8, direct: bool },
-    /// A freed block reaches the head of a per-CPU list only now.
-    Moved { cpu: usize, kernel: u32 },
     /// Compaction took a free block.
     Isolated { kernel: u32, order: u8 },
     /// New watermarks of a zone (by the number of its name): min, low, high.
@@ -35,7 +33,7 @@ impl Replay<'_> {
     /// What the model may know of the event.
     #[inline]
     pub(super) fn listen(&mut self, event: &Event) {
-        let (mut direct, mut late) = (false, false);
+        let (mut direct, mut late, mut batched) = (false, false, false);
         let cpu = usize::from(event.cpu.0).min(self.mirror.memory().machine().cpus - 1);
         for effect in self.mirror.effects() {
             self.inputs.push(match *effect {
@@ -47,6 +45,10 @@ impl Replay<'_> {
                     late = true;
                     continue;
                 }
+                Effect::Batched => {
+                    batched = true;
+                    continue;
+                }
                 Effect::Bulk { cpu, pfn, order, migrate } => Input::Bulk {
                     kernel: pfn,
                     request: Request { cpu, order, gfp: 0xcc0, migrate },
@@ -55,7 +57,9 @@ impl Replay<'_> {
                     Input::Free { cpu, kernel: pfn, order, direct: true }
                 }
                 Effect::Isolated { pfn, order } => Input::Isolated { kernel: pfn, order },
-                Effect::Moved { cpu, pfn } => Input::Moved { cpu, kernel: pfn },
+                Effect::Moved { cpu, pfn, order } => {
+                    Input::Free { cpu, kernel: pfn, order, direct: false }
+                }
             });
         }
         if let Some(cpu) = self.worker.watch(event) {
@@ -76,7 +80,9 @@ impl Replay<'_> {
             Kind::PageFree => {
                 self.outcome.page_events += 1;
                 let Some(kernel) = self.pfn(event) else { return };
-                self.inputs.push(Input::Free { cpu, kernel, order: event.order, direct });
+                if !batched {
+                    self.inputs.push(Input::Free { cpu, kernel, order: event.order, direct });
+                }
             }
             Kind::PageFreeBatched | Kind::ZoneLocked | Kind::PcpDrain => {
                 self.outcome.page_events += 1;
@@ -151,7 +157,6 @@ impl Replay<'_> {
             Input::Free { cpu, kernel, order, direct } => {
                 let bound = self.bindings.take(kernel, order);
                 let pfn = bound.map_or(kernel, |bound| bound.pfn);
-                self.bindings.note_freed(kernel, Bound { pfn, order });
                 if bound.is_none() && order > 0 {
                     model.free_from_before(cpu, pfn, order);
                 } else if direct {
@@ -170,11 +175,6 @@ impl Replay<'_> {
             Input::Isolated { kernel, order } => {
                 if let Some(pfn) = model.isolate(kernel, order) {
                     self.bindings.bind(kernel, Bound { pfn, order });
-                }
-            }
-            Input::Moved { cpu, kernel } => {
-                if let Some(pfn) = self.bindings.freed(kernel) {
-                    model.move_freed(cpu, pfn);
                 }
             }
             Input::Marks { node, zone, marks } => {

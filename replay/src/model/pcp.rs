@@ -205,24 +205,6 @@ impl Model {
         self.recheck_high(zone);
     }
 
-    /// A block freed before gets to the head of a processor's list only now.
-    pub fn move_freed(&mut self, cpu: usize, pfn: u32) {
-        let node = self.memory.pages.get(pfn);
-        let Some(zone) = self.memory.zone_of(pfn) else { return };
-        if node.state() != State::Pcp {
-            return;
-        }
-        let lists = self.memory.machine().pcp_lists();
-        let place = node.list() - self.memory.pcp(0, 0, 0);
-        let from = place / lists;
-        let to = self.pcp_index(zone, cpu);
-        self.memory.pages.unlink(pfn);
-        let list = self.memory.pcp(zone, cpu, place % lists);
-        self.memory.pages.push_front(list, pfn, State::Pcp, node.order());
-        self.pcps[from].count -= 1 << node.order();
-        self.pcps[to].count += 1 << node.order();
-    }
-
     /// Returns so many pages to the buddy lists, the oldest first, starting with one list
     /// (`free_pcppages_bulk`).
     fn drain(&mut self, zone: usize, cpu: usize, pages: i64, first: usize) {
