@@ -50,6 +50,7 @@ fn now() -> u64 {
 fn as_json(outcome: &Outcome) -> Value {
     json!({
         "rules": outcome.rules,
+        "rules_by_probe": outcome.rules_by_probe,
         "events": outcome.events,
         "page_events": outcome.page_events,
         "lost_events": outcome.lost_events,

@@ -91,15 +91,19 @@ pub fn replay(
     options: &Options,
     observe: &mut dyn FnMut(SampleRow<'_>),
 ) -> Result<Outcome, ReplayError> {
-    let release = &recording.manifest().host.kernel_release;
-    let rules = options.rules.unwrap_or_else(|| Rules::of(release));
-    let machine = Machine::of(recording.manifest(), rules).map_err(ReplayError::Machine)?;
+    let manifest = recording.manifest();
+    let (rules, rules_by_probe) = options.rules.map_or_else(
+        || Rules::probed(&manifest.host.kernel_release, |name| manifest.feature(name)),
+        |rules| (rules, Vec::new()),
+    );
+    let machine = Machine::of(manifest, rules).map_err(ReplayError::Machine)?;
     let mut notes = Vec::new();
     let seed = start::seed(recording, &machine, &mut notes)?;
     let start = start::numbers(recording, &machine, seed.last_read())?;
     let learned = learn(recording, &machine, seed.clone())?;
     let mut replay = Replay::new(recording, machine, seed, learned, start, options, observe)?;
     replay.outcome.notes = notes;
+    replay.outcome.rules_by_probe = rules_by_probe;
     let mut batches = recording.events()?;
     for batch in &mut batches {
         let batch = batch?;

@@ -1,7 +1,8 @@
 //! What differs between kernel releases in how pages are placed, as data.
 //!
 //! One row a release that changed something, oldest first; the row of a kernel is the newest that
-//! is not newer than it. Nothing else in the model asks for a release.
+//! is not newer than it. What the recorder found the kernel to have corrects the row, because fixes
+//! travel to stable kernels. Nothing else in the model asks for a release.
 
 /// How a request takes from another migrate type (`mm/page_alloc.c`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,6 +16,18 @@ pub enum Fallback {
     ClaimThenSteal,
 }
 
+impl Fallback {
+    /// In a word, for the result.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MoveThenCount => "move, then count",
+            Self::CountThenMove => "count, then move",
+            Self::ClaimThenSteal => "claim/steal",
+        }
+    }
+}
+
 /// How large a per-CPU list may grow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PcpHigh {
@@ -24,6 +37,18 @@ pub enum PcpHigh {
     LowWatermark,
     /// 6.7 and later: between that and an eighth of the zone, tuned by demand.
     Auto,
+}
+
+impl PcpHigh {
+    /// In a word, for the result.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SixBatches => "six batches",
+            Self::LowWatermark => "low watermark",
+            Self::Auto => "tuned by demand",
+        }
+    }
 }
 
 /// How many pages a full per-CPU list gives back (`nr_pcp_free`).
@@ -170,6 +195,72 @@ impl Rules {
         *fits.unwrap_or(&V5_10)
     }
 
+    /// The rules of a kernel: its release's row, each field corrected by what the kernel was found
+    /// to have. `probe` tells a feature by name, where it was looked for. Answers the corrections
+    /// in words as well.
+    #[must_use]
+    pub fn probed(release: &str, probe: impl Fn(&str) -> Option<u64>) -> (Self, Vec<String>) {
+        let row = Self::of(release);
+        let mut rules = row;
+        let has = |name: &str| probe(name).map(|found| found > 0);
+        rules.set_fallback(has("enum.rmqueue_mode"));
+        rules.set_lists(probe("per_cpu_pages.lists"));
+        // /proc tells of a limit of its own later than the kernel has it.
+        let tunes = has("per_cpu_pages.high_min").or(has("zoneinfo.pcp_high_min").filter(|it| *it));
+        rules.set_limits(tunes, has("per_cpu_pages.free_factor"));
+        let mut said = Vec::new();
+        if rules.fallback != row.fallback {
+            said.push(format!("fallback by probe: {}", rules.fallback.name()));
+        }
+        if (rules.pcp_max_order, rules.pcp_huge_lists) != (row.pcp_max_order, row.pcp_huge_lists) {
+            said.push(format!("per-CPU lists by probe: {}", rules.lists()));
+        }
+        if rules.pcp_high != row.pcp_high {
+            said.push(format!("per-CPU limits by probe: {}", rules.pcp_high.name()));
+        }
+        (rules, said)
+    }
+
+    /// `enum rmqueue_mode` came with `__rmqueue_claim` and was ported back to 6.12.y.
+    fn set_fallback(&mut self, has_mode: Option<bool>) {
+        self.fallback = match (has_mode, self.fallback) {
+            (Some(true), _) => Fallback::ClaimThenSteal,
+            (Some(false), Fallback::ClaimThenSteal) => Fallback::CountThenMove,
+            (_, kept) => kept,
+        };
+    }
+
+    /// The lists that `struct per_cpu_pages` has room for: three types for each order up to 3, and
+    /// those of huge blocks.
+    fn set_lists(&mut self, lists: Option<u64>) {
+        match lists {
+            Some(3) => (self.pcp_max_order, self.pcp_huge_lists) = (0, 0),
+            Some(lists @ 12..=15) => {
+                (self.pcp_max_order, self.pcp_huge_lists) = (3, (lists - 12) as u8);
+            }
+            _ => {}
+        }
+    }
+
+    fn lists(&self) -> u8 {
+        3 * (self.pcp_max_order + 1) + self.pcp_huge_lists
+    }
+
+    /// Members of `struct per_cpu_pages`: `high_min` where the limits tune themselves,
+    /// `free_factor` where only the drains do.
+    fn set_limits(&mut self, tunes: Option<bool>, has_factor: Option<bool>) {
+        let like = match (tunes, has_factor) {
+            (Some(true), _) => &V6_7,
+            (Some(false), Some(true)) => &V6_1,
+            (Some(false), Some(false)) => &V5_10,
+            _ => return,
+        };
+        if self.pcp_high != like.pcp_high {
+            (self.pcp_high, self.pcp_decay) = (like.pcp_high, like.pcp_decay);
+            (self.pcp_drain, self.free_high) = (like.pcp_drain, like.free_high);
+        }
+    }
+
     /// The name of the row: its first release.
     #[must_use]
     pub fn name(&self) -> String {
@@ -195,5 +286,48 @@ mod tests {
         ] {
             assert_eq!(Rules::of(release).since, since, "{release}");
         }
+    }
+
+    fn with(release: &str, features: &[(&str, u64)]) -> (Rules, Vec<String>) {
+        Rules::probed(release, |name| {
+            features.iter().find(|(known, _)| *known == name).map(|(_, found)| *found)
+        })
+    }
+
+    #[test]
+    fn without_probes_the_release_s_row_stands() {
+        for row in ALL {
+            let (rules, said) = with(&row.name(), &[]);
+            assert_eq!((rules, said.len()), (*row, 0));
+        }
+    }
+
+    #[test]
+    fn a_probe_corrects_the_row_and_is_said() {
+        let (rules, said) = with("6.12.117", &[("enum.rmqueue_mode", 1)]);
+        assert_eq!((rules.fallback, rules.since), (Fallback::ClaimThenSteal, (6, 10)));
+        assert_eq!(said, ["fallback by probe: claim/steal"]);
+        // The same enum before it was ported back, and a row that needs no correction.
+        assert!(with("6.12.1", &[("enum.rmqueue_mode", 0)]).1.is_empty());
+        assert!(with("6.18.1", &[("enum.rmqueue_mode", 1)]).1.is_empty());
+        assert_eq!(with("6.15", &[("enum.rmqueue_mode", 0)]).0.fallback, Fallback::CountThenMove);
+
+        let (rules, said) = with("6.1.10", &[("per_cpu_pages.lists", 13)]);
+        assert_eq!((rules.pcp_max_order, rules.pcp_huge_lists), (3, 1));
+        assert_eq!(said, ["per-CPU lists by probe: 13"]);
+        assert!(with("6.1.192", &[("per_cpu_pages.lists", 14)]).1.is_empty());
+
+        let (rules, said) = with("6.5", &[("per_cpu_pages.high_min", 1)]);
+        assert_eq!((rules.pcp_high, rules.pcp_drain), (PcpHigh::Auto, PcpDrain::FreeCount));
+        assert!(rules.pcp_decay);
+        assert_eq!(said, ["per-CPU limits by probe: tuned by demand"]);
+        let features = [("per_cpu_pages.high_min", 0), ("per_cpu_pages.free_factor", 1)];
+        let (rules, _) = with("6.7", &features);
+        assert_eq!(
+            (rules.pcp_high, rules.pcp_drain),
+            (PcpHigh::LowWatermark, PcpDrain::FreeFactor)
+        );
+        assert!(!rules.pcp_decay);
+        assert_eq!(with("6.1", &features).0, with("6.1", &[]).0);
     }
 }
