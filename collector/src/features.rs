@@ -12,9 +12,9 @@ use crate::root::Root;
 use crate::tracefs::Tracefs;
 
 /// Members of `struct per_cpu_pages` that came and went.
-const PCP_MEMBERS: [&str; 5] = ["high_min", "free_factor", "alloc_factor", "free_count", "expire"];
+const PCP_MEMBERS: [&str; 4] = ["high_min", "free_factor", "alloc_factor", "free_count"];
 /// Functions that came and are too large, or called from too many files, to be inlined.
-const FUNCTIONS: [&str; 3] = ["decay_pcp_high", "split_large_buddy", "free_frozen_pages"];
+const FUNCTIONS: [&str; 2] = ["decay_pcp_high", "split_large_buddy"];
 /// Tracepoints that came.
 const EVENTS: [(&str, &str); 3] = [
     ("kmem", "mm_setup_per_zone_wmarks"),
