@@ -2,6 +2,7 @@
 
 // Helpers of a test may stop it, as tests may.
 #![allow(clippy::unwrap_used)]
+#![cfg(feature = "parquet")]
 
 mod small_recording;
 

@@ -25,7 +25,7 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<Answer> {
         );
     }
     let rules = args.rules.as_deref().map(rules_of).transpose()?;
-    let recorded = Rules::of(&recording.manifest().host.kernel_release);
+    let (recorded, _) = kmemlab_replay::rules_of(recording.manifest());
     let sets = args.policies.iter().map(|text| set_of(text, &rules.unwrap_or(recorded)));
     let policies = sets.collect::<anyhow::Result<Vec<_>>>()?;
     let options = Options { rules, policies, clock: Some(now), check: args.check };
@@ -72,6 +72,7 @@ fn now() -> u64 {
 fn as_json(outcome: &Outcome) -> Value {
     json!({
         "rules": outcome.rules,
+        "rules_by_probe": outcome.rules_by_probe,
         "events": outcome.events,
         "page_events": outcome.page_events,
         "lost_events": outcome.lost_events,

@@ -13,12 +13,13 @@ pub(crate) fn render(recording: &Recording, outcome: &Outcome) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{}: Linux {}, {} events in {}, rules of {}",
+        "{}: Linux {}, {} events in {}, rules of {}{}",
         recording.path().display(),
         host.kernel_release,
         count(outcome.events),
         span(outcome.span_ns),
-        outcome.rules
+        outcome.rules,
+        outcome.rules_by_probe.iter().map(|said| format!(", {said}")).collect::<String>()
     );
     let _ = writeln!(
         text,

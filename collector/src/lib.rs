@@ -6,6 +6,7 @@
 
 mod addresses;
 pub mod backend;
+pub mod btf;
 pub mod capture;
 mod choice;
 mod chunk;
@@ -14,6 +15,7 @@ mod command;
 pub mod doctor;
 mod encode;
 pub mod error;
+pub mod features;
 mod feed;
 pub mod ftrace;
 pub mod host;

@@ -26,7 +26,7 @@ use crate::record_error::RecordError;
 use crate::root::Root;
 use crate::snapshots::{Ask, Shot, Snapshots};
 use crate::tracefs::Tracefs;
-use crate::{addresses, clock, command, doctor, symbols, tasks};
+use crate::{addresses, clock, command, doctor, features, symbols, tasks};
 
 mod run;
 
@@ -128,7 +128,8 @@ pub fn record(options: &RecordOptions, control: &Control) -> Result<Summary, Rec
     let choice = Choice::make(&tracefs, &options.groups, &host.kernel_release)?;
     // The rings come first: if the kernel refuses them, there is no output to take away again.
     let (mut backend, note) = backend::open(&root, &tracefs, &host, &choice, options)?;
-    let manifest = first_manifest(options, &host, &choice, &*backend);
+    let mut manifest = first_manifest(options, &host, &choice, &*backend);
+    manifest.host.features = features::probe(&root, &tracefs);
     let writer = RecordingWriter::create(&options.output, manifest, options.force)?;
 
     let bytes = Arc::new(AtomicU64::new(writer.bytes_written()));
@@ -275,6 +276,7 @@ fn host_facts(host: &Host) -> manifest::Host {
         cpus: host.online_cpus.iter().map(|cpu| cpu.0).collect(),
         zones: zones.collect(),
         settings: host.settings.clone(),
+        ..manifest::Host::default()
     }
 }
 

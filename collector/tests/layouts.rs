@@ -115,6 +115,38 @@ fn the_name_of_a_slab_cache_is_where_6_18_put_it() {
     assert_eq!((name.type_text.as_str(), name.offset, name.size), ("__data_loc char[]", 24, 4));
 }
 
+/// A kernel release's files.
+fn kernel(release: &str) -> Root {
+    Root::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels").join(release))
+}
+
+#[test]
+fn what_differs_between_6_1_and_6_12_and_6_18_is_in_their_files() {
+    for (release, has_vmalloc, has_fast_isolate, has_wmarks, has_high_min) in [
+        ("6.1", false, false, false, false),
+        ("6.12", true, true, false, false),
+        ("6.18", true, true, true, true),
+    ] {
+        let kernel = kernel(release);
+        let tracefs = Tracefs::at(kernel.clone());
+        let has = |system: &str, event: &str| tracefs.format(system, event).unwrap().is_some();
+        assert_eq!(has("vmalloc", "alloc_vmap_area"), has_vmalloc, "{release}");
+        let fast_isolate = has("compaction", "mm_compaction_fast_isolate_freepages");
+        assert_eq!(fast_isolate, has_fast_isolate, "{release}");
+        assert_eq!(has("kmem", "mm_setup_per_zone_wmarks"), has_wmarks, "{release}");
+
+        let format = |event| tracefs.format("kmem", event).unwrap().unwrap();
+        assert_eq!(format("mm_page_alloc").field("gfp_flags").unwrap().size, 8, "{release}");
+        assert!(format("mm_page_alloc_zone_locked").field("percpu_refill").is_some());
+        let zones = zoneinfo::parse(&kernel.read(zoneinfo::PATH).unwrap()).unwrap();
+        let says = |key: &str| zones.iter().any(|row| row.zone == "DMA32" && row.key == key);
+        assert_eq!(says("pcp_high_min"), has_high_min, "{release}");
+        for key in ["pcp_count", "pcp_high", "pcp_batch", "boost", "managed"] {
+            assert!(says(key), "{release} {key}");
+        }
+    }
+}
+
 #[test]
 fn a_cut_anywhere_is_an_error_or_ends_a_line_and_never_a_panic() {
     for kernel in kernels() {

@@ -13,8 +13,6 @@ pub(crate) struct Bound {
 }
 
 const NONE: u32 = u32::MAX;
-/// Set in the order of a binding whose block has been freed.
-const FREED: u8 = 0x80;
 
 /// Bindings by the kernel's page frame, a pageblock's worth at a time.
 #[derive(Clone, Debug)]
@@ -48,21 +46,7 @@ impl Bindings {
         let index = (pfn & ((1 << self.shift) - 1)) as usize;
         let bound = block.pfn[index];
         let order = block.order[index];
-        (bound != NONE && order & FREED == 0).then_some(Bound { pfn: bound, order })
-    }
-
-    /// Notes which of the model's blocks was freed for the kernel's.
-    #[inline]
-    pub(crate) fn note_freed(&mut self, kernel: u32, bound: Bound) {
-        self.bind(kernel, Bound { pfn: bound.pfn, order: bound.order | FREED });
-    }
-
-    /// The model's block that was freed last for the kernel's.
-    #[inline]
-    pub(crate) fn freed(&self, kernel: u32) -> Option<u32> {
-        let block = self.blocks.get((kernel >> self.shift) as usize)?.as_ref()?;
-        let index = (kernel & ((1 << self.shift) - 1)) as usize;
-        (block.order[index] & FREED != 0).then_some(block.pfn[index])
+        (bound != NONE).then_some(Bound { pfn: bound, order })
     }
 
     /// Binds the kernel's block to the model's.

@@ -4,6 +4,7 @@ use std::iter::Peekable;
 
 use kmemlab_trace::event::{Event, Kind};
 use kmemlab_trace::format;
+use kmemlab_trace::manifest::Manifest;
 use kmemlab_trace::reader::{BuddySamples, PageRuns, Recording};
 
 use crate::compare::{Chunk, OpenSample};
@@ -92,6 +93,12 @@ pub struct SampleRow<'a> {
     pub free_blocks: &'a [u64],
 }
 
+/// The rules of the kernel that a recording tells of, and which of them a probe set.
+#[must_use]
+pub fn rules_of(manifest: &Manifest) -> (Rules, Vec<String>) {
+    Rules::probed(&manifest.host.kernel_release, |name| manifest.feature(name))
+}
+
 /// Replays a recording through the mirror and the baseline model and compares both with the kernel.
 /// `observe` is handed every comparison; it changes nothing.
 pub fn replay(
@@ -99,15 +106,17 @@ pub fn replay(
     options: &Options,
     observe: &mut dyn FnMut(SampleRow<'_>),
 ) -> Result<Outcome, ReplayError> {
-    let release = &recording.manifest().host.kernel_release;
-    let rules = options.rules.unwrap_or_else(|| Rules::of(release));
-    let machine = Machine::of(recording.manifest(), rules).map_err(ReplayError::Machine)?;
+    let manifest = recording.manifest();
+    let (rules, rules_by_probe) =
+        options.rules.map_or_else(|| rules_of(manifest), |rules| (rules, Vec::new()));
+    let machine = Machine::of(manifest, rules).map_err(ReplayError::Machine)?;
     let mut notes = Vec::new();
     let seed = start::seed(recording, &machine, &mut notes)?;
     let start = start::numbers(recording, &machine, seed.last_read())?;
     let learned = learn(recording, &machine, seed.clone())?;
     let mut replay = Replay::new(recording, machine, seed, learned, start, options, observe)?;
     replay.outcome.notes = notes;
+    replay.outcome.rules_by_probe = rules_by_probe;
     let mut batches = recording.events()?;
     for batch in &mut batches {
         let batch = batch?;

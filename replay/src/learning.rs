@@ -14,6 +14,24 @@ use crate::machine::Machine;
 
 const UNTOLD: u8 = u8::MAX;
 
+/// A set of numbers, one bit each.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bits(Vec<u64>);
+
+impl Bits {
+    fn set(&mut self, number: u64) {
+        let word = (number / 64) as usize;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (number % 64);
+    }
+
+    pub(crate) fn has(&self, number: u64) -> bool {
+        self.0.get((number / 64) as usize).is_some_and(|word| word >> (number % 64) & 1 == 1)
+    }
+}
+
 /// Facts about the starting state.
 #[derive(Clone, Debug, Default)]
 pub struct Learned {
@@ -33,6 +51,10 @@ pub struct Learned {
     freed: HashMap<u32, u64>,
     /// Frees that went past the per-CPU lists, by their number, rising.
     direct: Vec<u64>,
+    /// Frees told of twice: at the start of a batch, and when the page gets to its list.
+    batched: Bits,
+    /// The last free of each page that may be told of again.
+    last_free: HashMap<u32, u64>,
     /// When the vmstat worker was first seen.
     pub(crate) worker_ns: Option<u64>,
 }
@@ -105,8 +127,26 @@ impl Learned {
         self.direct.extend(self.freed.remove(&pfn));
     }
 
+    /// A page was freed for its per-CPU list.
+    pub(crate) fn freed_to_list(&mut self, pfn: u32, number: u64) {
+        self.last_free.insert(pfn, number);
+    }
+
+    /// The last free of a page was one of a batch.
+    pub(crate) fn was_batched(&mut self, pfn: u32) {
+        if let Some(number) = self.last_free.remove(&pfn) {
+            self.batched.set(number);
+        }
+    }
+
+    /// Frees told of twice, by their number among all frees.
+    pub(crate) fn batched(&self) -> &Bits {
+        &self.batched
+    }
+
     /// The pass is over.
     pub(crate) fn finish(mut self) -> Self {
+        self.last_free = HashMap::new();
         self.direct.sort_unstable();
         self.freed = HashMap::new();
         self

@@ -24,7 +24,7 @@ pub mod rules;
 pub mod seeding;
 mod worker;
 
-pub use engine::{Options, ReplayError, SampleRow, replay};
+pub use engine::{Options, ReplayError, SampleRow, replay, rules_of};
 pub use outcome::{
     Comparison, DriftPoint, FallbackError, MirrorResult, ModelResult, MovedError, Outcome,
     Placement, PolicyOutcome, Speed, UnusableError, UnusableIndex, ZoneComparison,

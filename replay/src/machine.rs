@@ -116,7 +116,7 @@ impl Machine {
     pub fn pcp_lists(&self) -> usize {
         let types = usize::from(Migrate::HIGHATOMIC.0);
         let small = types * (usize::from(self.rules.pcp_max_order) + 1);
-        small + if self.rules.pcp_huge { 2 } else { 0 }
+        small + usize::from(self.rules.pcp_huge_lists)
     }
 
     /// The per-CPU list for an order and type (`order_to_pindex`); `None` for orders that are not
@@ -126,13 +126,18 @@ impl Machine {
     pub fn pcp_list(&self, order: u8, migrate: u8) -> Option<usize> {
         let types = usize::from(Migrate::HIGHATOMIC.0);
         if order <= self.rules.pcp_max_order {
-            return Some(types * usize::from(order) + usize::from(migrate).min(types - 1));
+            return Some(types * usize::from(order) + usize::from(pcp_type(migrate)));
         }
-        if self.rules.pcp_huge && order == self.block_order {
-            let first = types * (usize::from(self.rules.pcp_max_order) + 1);
-            return Some(first + usize::from(migrate == Migrate::MOVABLE.0));
+        if order != self.block_order {
+            return None;
         }
-        None
+        let first = types * (usize::from(self.rules.pcp_max_order) + 1);
+        match self.rules.pcp_huge_lists {
+            0 => None,
+            1 => Some(first),
+            2 => Some(first + usize::from(pcp_type(migrate) == Migrate::MOVABLE.0)),
+            _ => Some(first + usize::from(pcp_type(migrate))),
+        }
     }
 
     /// The order of the blocks on a per-CPU list (`pindex_to_order`).
@@ -143,6 +148,12 @@ impl Machine {
         let order = list / types;
         if order <= usize::from(self.rules.pcp_max_order) { order as u8 } else { self.block_order }
     }
+}
+
+/// Special types have no per-CPU lists: their blocks wait among the MOVABLE ones
+/// (`free_frozen_pages`).
+fn pcp_type(migrate: u8) -> u8 {
+    if migrate < Migrate::HIGHATOMIC.0 { migrate } else { Migrate::MOVABLE.0 }
 }
 
 /// The kernel's number of a zone on x86-64 and arm64, by name.

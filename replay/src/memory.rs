@@ -63,7 +63,7 @@ impl Memory {
         let zones = machine.zones.len();
         let buddy = zones * usize::from(machine.orders) * usize::from(machine.types);
         let pcp = zones * machine.cpus * machine.pcp_lists();
-        let pages = Pages::new(machine.end, machine.block_order, buddy + pcp);
+        let pages = Pages::new(machine.end, machine.block_order, buddy + pcp + 1);
         let blocks = (machine.end as usize).div_ceil(1 << machine.block_order);
         let mut zone_of = vec![u8::MAX; blocks];
         for (index, zone) in machine.zones.iter().enumerate() {
@@ -147,6 +147,12 @@ impl Memory {
         let zones = self.machine.zones.len();
         let buddy = zones * usize::from(self.machine.orders) * usize::from(self.machine.types);
         buddy + (zone * self.machine.cpus + cpu) * self.machine.pcp_lists() + index
+    }
+
+    /// The list of blocks that are freed in a batch and have not yet got to their per-CPU list.
+    #[inline]
+    pub(crate) fn batch(&self) -> usize {
+        self.pages.lists.len() - 1
     }
 
     /// The first block of a list.

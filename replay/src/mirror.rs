@@ -7,7 +7,7 @@
 
 use kmemlab_trace::event::{Event, Kind};
 
-use crate::learning::Learned;
+use crate::learning::{Bits, Learned};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::pages::State;
@@ -49,13 +49,16 @@ pub enum Effect {
         /// The block.
         pfn: u32,
     },
-    /// A freed block gets to the head of this processor's list only now: since the free was told of
-    /// other blocks may have gone there, or the task may have moved to another processor.
+    /// The free just told of is one of a batch: the block gets to its list later.
+    Batched,
+    /// A block freed in a batch gets to the head of this processor's list now.
     Moved {
         /// Processor whose list it is on.
         cpu: usize,
         /// The block.
         pfn: u32,
+        /// Its order.
+        order: u8,
     },
     /// The free just told of goes past the per-CPU lists.
     Direct {
@@ -147,6 +150,8 @@ pub struct Mirror {
     /// Frees known to go past the per-CPU lists, by their number, still to come.
     direct: std::vec::IntoIter<u64>,
     next_direct: Option<u64>,
+    /// Frees that are told of again when they get to their list.
+    batched: Bits,
     learner: Option<Learned>,
     /// What did not fit.
     pub residue: Residue,
@@ -166,6 +171,7 @@ impl Mirror {
         Self {
             frees: 0,
             next_direct: direct.next(),
+            batched: learned.map_or_else(Bits::default, |learned| learned.batched().clone()),
             direct,
             memory,
             seed,

@@ -123,6 +123,8 @@ pub struct Model {
     boost_factor: u64,
     movable_in_block: Vec<u16>,
     highatomic: Highatomic,
+    /// The request under way is one of many at once.
+    is_bulk: bool,
     /// Zones in the order a request looks at them.
     zonelist: Arc<[usize]>,
     /// What was done.
@@ -166,6 +168,7 @@ impl Model {
             boost_factor: policies.watermark.boost_factor(start.boost_factor),
             movable_in_block: (0..blocks).map(|block| seed.user_pages(block)).collect(),
             highatomic: Highatomic::new(zones),
+            is_bulk: false,
             zonelist: policies.placement.zonelist(&machine).into(),
             counts: ModelCounts::default(),
             fallbacks: FallbackCounts::default(),
@@ -223,6 +226,15 @@ impl Model {
             }
             None => self.counts.failures += 1,
         }
+        taken
+    }
+
+    /// Serves a page of `alloc_pages_bulk`, which does not tell the per-CPU lists that somebody
+    /// allocates.
+    pub fn alloc_bulk(&mut self, request: &Request) -> Option<u32> {
+        self.is_bulk = true;
+        let taken = self.alloc(request);
+        self.is_bulk = false;
         taken
     }
 

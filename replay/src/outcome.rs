@@ -10,6 +10,8 @@ use crate::policy::PolicySet;
 pub struct Outcome {
     /// Rules row used.
     pub rules: String,
+    /// Where the kernel was found to work otherwise than its release's row says.
+    pub rules_by_probe: Vec<String>,
     /// Events of every kind.
     pub events: u64,
     /// Of those, the page allocator's.

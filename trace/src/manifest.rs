@@ -1,5 +1,7 @@
 //! The recording's manifest: everything that is said once.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// What made this recording, on what, and how it ended. Written when the recording starts (with
@@ -169,6 +171,9 @@ pub struct Host {
     pub zones: Vec<Zone>,
     /// `/proc/sys/vm` and the like: name and text.
     pub settings: Vec<(String, String)>,
+    /// What the kernel has of what changed between releases: 0 where it was looked for and is not
+    /// there, else 1 or how many of it. What was not looked for is not in it.
+    pub features: BTreeMap<String, u64>,
 }
 
 /// A zone that has pages.
@@ -238,6 +243,12 @@ impl Manifest {
     #[must_use]
     pub fn ended_cleanly(&self) -> bool {
         self.end.as_ref().is_some_and(|end| !["disk full", "error"].contains(&end.reason.as_str()))
+    }
+
+    /// A feature of the recorded kernel, if it was looked for.
+    #[must_use]
+    pub fn feature(&self, name: &str) -> Option<u64> {
+        self.host.features.get(name).copied()
     }
 
     /// A setting of the recorded host.

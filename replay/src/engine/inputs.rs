@@ -22,8 +22,6 @@ pub(super) enum Input {
     Told { kernel: u32, order: u8 },
     /// A free; `direct` when the per-CPU list's lock was busy.
     Free { cpu: usize, kernel: u32, order: u8, direct: bool },
-    /// A freed block reaches the head of a per-CPU list only now.
-    Moved { cpu: usize, kernel: u32 },
     /// Compaction took a free block.
     Isolated { kernel: u32, order: u8 },
     /// New watermarks of a zone: min, low, high; and its managed pages by then, where told.
@@ -40,7 +38,7 @@ impl Replay<'_> {
     /// What the model may know of the event.
     #[inline]
     pub(super) fn listen(&mut self, event: &Event) {
-        let (mut direct, mut late) = (false, false);
+        let (mut direct, mut late, mut batched) = (false, false, false);
         if self.has_begun {
             self.count(event);
         }
@@ -55,6 +53,10 @@ impl Replay<'_> {
                     late = true;
                     continue;
                 }
+                Effect::Batched => {
+                    batched = true;
+                    continue;
+                }
                 Effect::Bulk { cpu, pfn, order, migrate } => Input::Bulk {
                     kernel: pfn,
                     request: Request { cpu, order, gfp: 0xcc0, migrate },
@@ -63,7 +65,9 @@ impl Replay<'_> {
                     Input::Free { cpu, kernel: pfn, order, direct: true }
                 }
                 Effect::Isolated { pfn, order } => Input::Isolated { kernel: pfn, order },
-                Effect::Moved { cpu, pfn } => Input::Moved { cpu, kernel: pfn },
+                Effect::Moved { cpu, pfn, order } => {
+                    Input::Free { cpu, kernel: pfn, order, direct: false }
+                }
             });
         }
         if let Some(cpu) = self.worker.watch(event) {
@@ -87,7 +91,9 @@ impl Replay<'_> {
             Kind::PageFree => {
                 self.outcome.page_events += 1;
                 let Some(kernel) = self.pfn(event) else { return };
-                self.inputs.push(Input::Free { cpu, kernel, order: event.order, direct });
+                if !batched {
+                    self.inputs.push(Input::Free { cpu, kernel, order: event.order, direct });
+                }
             }
             Kind::PageFreeBatched | Kind::ZoneLocked | Kind::PcpDrain => {
                 self.outcome.page_events += 1;

@@ -62,7 +62,6 @@ impl Run {
             Input::Free { cpu, kernel, order, direct } => {
                 let bound = self.bindings.take(kernel, order);
                 let pfn = bound.map_or(kernel, |bound| bound.pfn);
-                self.bindings.note_freed(kernel, Bound { pfn, order });
                 if bound.is_none() && order > 0 {
                     model.free_from_before(cpu, pfn, order);
                 } else if direct {
@@ -83,11 +82,6 @@ impl Run {
                     self.bindings.bind(kernel, Bound { pfn, order });
                 }
             }
-            Input::Moved { cpu, kernel } => {
-                if let Some(pfn) = self.bindings.freed(kernel) {
-                    model.move_freed(cpu, pfn);
-                }
-            }
             Input::Marks { zone, marks, managed } => model.set_watermarks(zone, marks, managed),
             Input::Kswapd { awake: true } => model.kswapd_woke(),
             Input::Kswapd { awake: false } => model.kswapd_slept(),
@@ -103,7 +97,8 @@ impl Run {
         if let Some(old) = self.bindings.take(kernel, request.order) {
             model.free(request.cpu, old.pfn, old.order);
         }
-        let Some(pfn) = model.alloc(request) else { return };
+        let taken = if is_bulk { model.alloc_bulk(request) } else { model.alloc(request) };
+        let Some(pfn) = taken else { return };
         if !is_bulk {
             self.placed(model, kernel, pfn, request.order);
         }

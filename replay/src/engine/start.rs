@@ -5,9 +5,11 @@ use kmemlab_trace::reader::{Recording, ZoneSample};
 use kmemlab_trace::unit::Cpu;
 
 use super::ReplayError;
+use crate::limits;
 use crate::machine::{Machine, ZoneSpan};
 use crate::model::{Start, Watermarks};
 use crate::policy::percpu::PerCpu;
+use crate::rules::PcpHigh;
 use crate::seeding::Seed;
 
 /// The first page map.
@@ -51,6 +53,9 @@ pub(super) fn numbers(
         }
     }
     start.since_ns = sample.as_ref().map_or(since, |sample| sample.stamp.after.0.max(since));
+    let host = &recording.manifest().host;
+    let fraction = recording.manifest().setting("vm.percpu_pagelist_high_fraction");
+    let is_set_by_hand = fraction.is_some_and(|text| text.trim() != "0");
     for zone in &machine.zones {
         let of = |cpu: Option<Cpu>, key: &str| {
             let sample: Option<&ZoneSample> = sample.as_ref();
@@ -66,15 +71,25 @@ pub(super) fn numbers(
         for cpu in 0..machine.cpus {
             let cpu = Some(Cpu(cpu as u16));
             let high = of(cpu, "pcp_high");
-            let limit = |key: &str| match of(cpu, key) {
+            // 6.7 to 6.12 tune the limit between two that /proc does not tell.
+            let low = mark("low") + of(None, "boost").max(0) as u64;
+            let (least, most) = if is_set_by_hand || high == 0 {
+                (high, high)
+            } else {
+                let (least, most) =
+                    limits::high(zone.managed, low, host.cpus.len() as u64, &machine.rules);
+                (least as i64, most as i64)
+            };
+            let limit = |key: &str, computed: i64| match of(cpu, key) {
+                0 if machine.rules.pcp_high == PcpHigh::Auto => computed,
                 0 => high,
                 limit => limit,
             };
             start.pcps.push(PerCpu {
                 count: of(cpu, "pcp_count"),
                 high,
-                high_min: limit("pcp_high_min"),
-                high_max: limit("pcp_high_max"),
+                high_min: limit("pcp_high_min", least),
+                high_max: limit("pcp_high_max", most),
                 batch: of(cpu, "pcp_batch").max(1),
                 ..PerCpu::default()
             });

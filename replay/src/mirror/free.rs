@@ -45,16 +45,27 @@ impl Mirror {
                 self.residue.direct_frees += 1 << order;
                 self.memory.free(pfn, order, migrate, false);
             }
-            Some(index) => {
-                let list = self.memory.pcp(zone, self.cpu(event), index);
-                self.memory.pages.push_front(list, pfn, State::Pcp, order);
-            }
+            Some(index) => self.free_to_list(pfn, zone, index, event),
             None if phase == Phase::Before => self.memory.pages.note(pfn, State::Unknown, 0),
             None => {
                 self.forget_inner(pfn, order);
                 self.memory.free(pfn, order, migrate, false);
             }
         }
+    }
+
+    /// The block goes to the head of its per-CPU list; one of a batch waits until that is told.
+    fn free_to_list(&mut self, pfn: u32, zone: usize, index: usize, event: &Event) {
+        if let Some(learner) = &mut self.learner {
+            learner.freed_to_list(pfn, self.frees);
+        }
+        let list = if self.batched.has(self.frees) {
+            self.effects.push(Effect::Batched);
+            self.memory.batch()
+        } else {
+            self.memory.pcp(zone, self.cpu(event), index)
+        };
+        self.memory.pages.push_front(list, pfn, State::Pcp, event.order);
     }
 
     /// Numbers the free. `true` when the first pass found that it goes past the per-CPU lists.
@@ -128,11 +139,17 @@ impl Mirror {
         }
         self.memory.pages.unlink(pfn);
         let migrate = self.memory.block_type(pfn);
-        if let Some(index) = self.memory.machine().pcp_list(node.order(), migrate) {
+        let order = node.order();
+        if let Some(index) = self.memory.machine().pcp_list(order, migrate) {
             let cpu = self.cpu(event);
             let list = self.memory.pcp(zone, cpu, index);
-            self.effects.push(Effect::Moved { cpu, pfn });
-            self.memory.pages.push_front(list, pfn, State::Pcp, node.order());
+            if let Some(learner) = &mut self.learner {
+                learner.was_batched(pfn);
+            }
+            if node.list() == self.memory.batch() {
+                self.effects.push(Effect::Moved { cpu, pfn, order });
+            }
+            self.memory.pages.push_front(list, pfn, State::Pcp, order);
         }
     }
 

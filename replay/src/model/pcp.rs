@@ -26,7 +26,9 @@ impl Model {
         flags: Flags,
     ) -> Option<u32> {
         let set = self.pcp_index(zone, request.cpu);
-        self.policies.percpu.allocated(&mut self.pcps[set]);
+        if !self.is_bulk {
+            self.policies.percpu.allocated(&mut self.pcps[set]);
+        }
         let list = self.memory.pcp(zone, request.cpu, index);
         if self.memory.front(list).is_none() {
             self.refill(zone, set, list, request, flags);
@@ -69,24 +71,6 @@ impl Model {
             self.moved.drain(drained);
             self.recheck_high(zone);
         }
-    }
-
-    /// A block freed before gets to the head of a processor's list only now.
-    pub fn move_freed(&mut self, cpu: usize, pfn: u32) {
-        let node = self.memory.pages.get(pfn);
-        let Some(zone) = self.memory.zone_of(pfn) else { return };
-        if node.state() != State::Pcp {
-            return;
-        }
-        let lists = self.memory.machine().pcp_lists();
-        let place = node.list() - self.memory.pcp(0, 0, 0);
-        let from = place / lists;
-        let to = self.pcp_index(zone, cpu);
-        self.memory.pages.unlink(pfn);
-        let list = self.memory.pcp(zone, cpu, place % lists);
-        self.memory.pages.push_front(list, pfn, State::Pcp, node.order());
-        self.pcps[from].count -= 1 << node.order();
-        self.pcps[to].count += 1 << node.order();
     }
 
     /// Returns so many pages to the buddy lists, the oldest first, starting with one list

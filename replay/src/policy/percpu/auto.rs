@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{COSTLY_ORDER, Entry, PerCpu, PerCpuPolicy, Pressure, SCALE_MAX};
 use crate::machine::ZoneSpan;
-use crate::rules::Rules;
+use crate::rules::{FreeHigh, Rules};
 
 pub(super) const ENTRY: Entry<dyn PerCpuPolicy> = Entry {
     name: "percpu-auto",
@@ -17,12 +17,14 @@ pub(super) const ENTRY: Entry<dyn PerCpuPolicy> = Entry {
 
 #[derive(Debug)]
 pub(super) struct Auto {
-    free_high_above_min: bool,
+    free_high: FreeHigh,
 }
 
 impl Auto {
     pub(super) fn of(rules: &Rules) -> Self {
-        Self { free_high_above_min: rules.free_high_above_min }
+        // What an older release's rule says of drains has no meaning here.
+        let is_newest = rules.free_high == FreeHigh::BatchAndHalfMin;
+        Self { free_high: if is_newest { rules.free_high } else { FreeHigh::Batch } }
     }
 
     /// The limit a free is held against (`nr_pcp_high`).
@@ -103,7 +105,8 @@ impl PerCpuPolicy for Auto {
         pcp.alloc_factor >>= 1;
         let mut free_high = false;
         if order > 0 && order <= COSTLY_ORDER {
-            let above = if self.free_high_above_min { pcp.high_min / 2 } else { 0 };
+            let half_min = self.free_high == FreeHigh::BatchAndHalfMin;
+            let above = if half_min { pcp.high_min / 2 } else { 0 };
             free_high = pcp.free_count >= pcp.batch + above && pcp.freed_high_order;
             pcp.freed_high_order = true;
         } else {
@@ -130,7 +133,7 @@ impl PerCpuPolicy for Auto {
 mod tests {
     use super::*;
 
-    const AUTO: Auto = Auto { free_high_above_min: true };
+    const AUTO: Auto = Auto { free_high: FreeHigh::BatchAndHalfMin };
     const CALM: Pressure = Pressure { reclaiming: false, below_high: false };
 
     fn fresh() -> PerCpu {

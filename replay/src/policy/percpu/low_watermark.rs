@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{COSTLY_ORDER, Entry, PerCpu, PerCpuPolicy, Pressure, SCALE_MAX, batch_blocks};
 use crate::machine::ZoneSpan;
-use crate::rules::{BulkDrain, Rules};
+use crate::rules::{FreeHigh, Rules};
 
 pub(super) const ENTRY: Entry<dyn PerCpuPolicy> = Entry {
     name: "percpu-low-watermark",
@@ -23,7 +23,7 @@ pub(super) struct LowWatermark {
 
 impl LowWatermark {
     pub(super) fn of(rules: &Rules) -> Self {
-        Self { high_orders_at_once: rules.bulk_drain == BulkDrain::Exhaust }
+        Self { high_orders_at_once: rules.free_high != FreeHigh::Never }
     }
 
     /// Pages to drain (`nr_pcp_free`).
