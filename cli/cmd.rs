@@ -5,6 +5,7 @@ mod export;
 mod info;
 mod record;
 mod replay;
+mod replay_residue;
 mod replay_text;
 mod tui;
 

@@ -2,9 +2,10 @@
 //!
 //! [`export_parquet`] writes a recording as a directory of Parquet files: `events.parquet`, one
 //! file for each table that the recording has (`buddyinfo.parquet`, `slabinfo.parquet`, ...) and,
-//! after a replay, `comparison.parquet`. Times are nanoseconds of `CLOCK_MONOTONIC`; column names
-//! end in their unit; null means that the kernel did not tell. [`EVENT_COLUMNS`] describes the
-//! events' columns, [`kmemlab_trace::format::TABLES`] all others.
+//! after a replay, `comparison.parquet` and `residue.parquet` ([`COMPARISON`], [`RESIDUE`]). Times
+//! are nanoseconds of `CLOCK_MONOTONIC`; column names end in their unit; null means that the kernel
+//! did not tell. [`EVENT_COLUMNS`] describes the events' columns,
+//! [`kmemlab_trace::format::TABLES`] all others.
 //!
 //! # Opening an export in Python
 //!
@@ -54,4 +55,7 @@ mod parquet;
 
 pub use error::Error;
 pub use events::EVENT_COLUMNS;
-pub use export::{COMPARISON, ComparisonRow, ExportOptions, Exported, export_parquet};
+pub use export::{
+    COMPARISON, ComparisonRow, ExportOptions, Exported, MisfitRow, RESIDUE, Replayed,
+    export_parquet,
+};

@@ -13,15 +13,21 @@ use crate::machine::{Machine, NoMachine};
 use crate::mirror::{self, Mirror};
 use crate::model::{FallbackCounts, Model, Start};
 use crate::outcome::Outcome;
+use crate::residue::{ResidueRow, Steps};
 use crate::rules::Rules;
 use crate::seeding::Seed;
 use crate::worker::Worker;
 
 mod inputs;
+mod lists;
+mod losses;
+mod residue;
 mod samples;
 mod start;
 
 use inputs::Input;
+use lists::Lists;
+use losses::Losses;
 
 /// The events that the mirror or the model listen to.
 const KINDS: u64 =
@@ -84,12 +90,21 @@ pub struct SampleRow<'a> {
     pub free_blocks: &'a [u64],
 }
 
+/// What a replay hands over while it runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Row<'a> {
+    /// Free blocks at a sample.
+    Sample(SampleRow<'a>),
+    /// Something that the mirror could not explain.
+    Residue(ResidueRow<'a>),
+}
+
 /// Replays a recording through the mirror and the baseline model and compares both with the kernel.
-/// `observe` is handed every comparison; it changes nothing.
+/// `observe` is handed every comparison and all residue; it changes nothing.
 pub fn replay(
     recording: &Recording,
     options: &Options,
-    observe: &mut dyn FnMut(SampleRow<'_>),
+    observe: &mut dyn FnMut(Row<'_>),
 ) -> Result<Outcome, ReplayError> {
     let release = &recording.manifest().host.kernel_release;
     let rules = options.rules.unwrap_or_else(|| Rules::of(release));
@@ -135,7 +150,7 @@ fn learn(recording: &Recording, machine: &Machine, seed: Seed) -> Result<Learned
 
 struct Replay<'a> {
     options: &'a Options,
-    observe: &'a mut dyn FnMut(SampleRow<'_>),
+    observe: &'a mut dyn FnMut(Row<'_>),
     mirror: Mirror,
     /// Runs from the moment the page map is whole.
     model: Option<Model>,
@@ -151,6 +166,9 @@ struct Replay<'a> {
     open: Option<OpenSample>,
     map: Peekable<PageRuns>,
     chunk: Option<Chunk>,
+    lists: Lists,
+    losses: Losses,
+    steps: Steps,
     next_stop: u64,
     segment_start: u64,
     first_event: Option<u64>,
@@ -169,8 +187,10 @@ impl<'a> Replay<'a> {
         learned: Learned,
         start: Start,
         options: &'a Options,
-        observe: &'a mut dyn FnMut(SampleRow<'_>),
+        observe: &'a mut dyn FnMut(Row<'_>),
     ) -> Result<Self, ReplayError> {
+        let batches = start.pcps.iter().step_by(machine.cpus).map(|pcp| pcp.batch);
+        let steps = Steps::new(&machine, &batches.collect::<Vec<_>>());
         let bindings = Bindings::new(machine.end, machine.block_order, machine.orders);
         let mut outcome = Outcome { rules: machine.rules.name(), ..Outcome::default() };
         outcome.lost_events = recording.manifest().end.as_ref().map_or(0, |end| end.lost_events);
@@ -193,6 +213,9 @@ impl<'a> Replay<'a> {
             open: None,
             map: recording.page_map(&format::PAGEMAP_LAST)?.peekable(),
             chunk: None,
+            lists: Lists::new(recording.zoneinfo()?),
+            losses: Losses::of(recording)?,
+            steps,
             next_stop: 0,
             segment_start: 0,
             first_event: None,
@@ -229,11 +252,14 @@ impl<'a> Replay<'a> {
         }
         self.last_event = time;
         self.mirror.step(event);
+        if !self.mirror.misfits().is_empty() {
+            self.misfits(event);
+        }
         self.listen(event);
         if self.inputs.len() >= 65_536 {
             self.run_model();
         }
-        if self.open.is_some() {
+        if self.open.is_some() || self.lists.is_open() {
             self.look();
         }
         Ok(())
@@ -243,7 +269,11 @@ impl<'a> Replay<'a> {
         self.run_model();
         self.close_passed(u64::MAX);
         self.open_reached(u64::MAX)?;
+        self.lists_reached(u64::MAX);
+        self.finish_steps();
+        self.finish_losses();
         let mut outcome = self.outcome;
+        outcome.start_ns = self.first_event.unwrap_or(0);
         outcome.span_ns = self.last_event - self.first_event.unwrap_or(self.last_event);
         outcome.mirror.residue = self.mirror.residue;
         outcome.mirror.pcp_hits = self.mirror.pcp_hits;

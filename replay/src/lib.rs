@@ -18,12 +18,13 @@ pub mod mirror;
 pub mod model;
 mod outcome;
 mod pages;
+pub mod residue;
 pub mod rules;
 pub mod seeding;
 mod worker;
 
-pub use engine::{Options, ReplayError, SampleRow, replay};
+pub use engine::{Options, ReplayError, Row, SampleRow, replay};
 pub use outcome::{
-    Comparison, DriftPoint, FallbackError, MirrorResult, ModelResult, Outcome, Placement, Speed,
-    UnusableError, ZoneComparison,
+    Comparison, DriftPoint, FallbackError, MirrorResult, ModelResult, Outcome, PcpCounts,
+    Placement, Speed, Unsure, UnusableError, ZoneComparison,
 };

@@ -8,6 +8,9 @@ use crate::binding::Bound;
 use crate::mirror::Effect;
 use crate::model::{Model, Request};
 
+/// No larger order is on a per-CPU list.
+const LARGEST: u8 = 15;
+
 /// What the model is told, in order: requests and frees, never places.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Input {
@@ -77,6 +80,9 @@ impl Replay<'_> {
                 self.outcome.page_events += 1;
                 let Some(kernel) = self.pfn(event) else { return };
                 self.inputs.push(Input::Free { cpu, kernel, order: event.order, direct });
+                if !event.context.is_task() && !direct {
+                    self.in_interrupt(kernel, event.order);
+                }
             }
             Kind::PageFreeBatched | Kind::ZoneLocked | Kind::PcpDrain => {
                 self.outcome.page_events += 1;
@@ -102,6 +108,13 @@ impl Replay<'_> {
         let (pfn, zone) = self.mirror.page(event)?;
         self.active[zone] = true;
         Some(pfn)
+    }
+
+    /// A free in an interrupt may have gone past its per-CPU list.
+    fn in_interrupt(&mut self, pfn: u32, order: u8) {
+        if let Some(zone) = self.mirror.memory().zone_of(pfn) {
+            self.steps.between(zone).interrupt_pages += 1i64 << order.min(LARGEST);
+        }
     }
 
     pub(super) fn count_fallback(&mut self, event: &Event) {

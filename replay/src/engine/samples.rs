@@ -5,7 +5,7 @@ use std::iter::Peekable;
 use kmemlab_trace::reader::{BuddySample, BuddySamples, PageRuns};
 
 use super::inputs::Input;
-use super::{Replay, ReplayError, SampleRow};
+use super::{Replay, ReplayError, Row, SampleRow};
 use crate::compare::{Chunk, OpenSample};
 
 impl Replay<'_> {
@@ -18,6 +18,8 @@ impl Replay<'_> {
         while time > self.next_stop {
             self.close_passed(time);
             self.open_reached(time)?;
+            self.lists_reached(time);
+            self.losses.falls_before(time);
             let begin = |at: Option<u64>| at.unwrap_or(u64::MAX);
             let sample = match &self.open {
                 Some(open) => open.sample.stamp.after.0,
@@ -28,7 +30,8 @@ impl Replay<'_> {
                 None => begin(peek_run(&mut self.map)),
             };
             let worker = self.worker.next_due_ns();
-            self.next_stop = sample.min(chunk).min(worker).max(time);
+            let others = self.lists.next_ns().min(self.losses.next_ns());
+            self.next_stop = sample.min(chunk).min(worker).min(others).max(time);
             if self.next_stop == time {
                 break;
             }
@@ -42,13 +45,13 @@ impl Replay<'_> {
         if self.open.as_ref().is_some_and(|open| time > open.sample.stamp.after.0)
             && let Some(open) = self.open.take()
         {
-            open.close(&mut self.outcome.mirror);
+            self.close_sample(&open);
         }
         let passed = |chunk: &Chunk| chunk.runs.first().is_none_or(|run| time > run.stamp.after.0);
         if self.chunk.as_ref().is_some_and(passed)
-            && let Some(mut chunk) = self.chunk.take()
+            && let Some(chunk) = self.chunk.take()
         {
-            chunk.close(self.mirror.memory(), &mut self.outcome.mirror);
+            self.close_chunk(chunk);
         }
     }
 
@@ -58,13 +61,17 @@ impl Replay<'_> {
         {
             let Some(sample) = self.samples.next() else { break };
             let sample = sample?;
+            // The mirror knows nothing before the first page map is whole.
+            if sample.stamp.before.0 < self.seed.last_read() {
+                continue;
+            }
             self.segment_start = self.now();
             self.run_model();
             self.compare(&sample)?;
             let mut open = OpenSample::new(sample);
             open.look(self.mirror.memory());
             if open.sample.stamp.after.0 < time {
-                open.close(&mut self.outcome.mirror);
+                self.close_sample(&open);
             } else {
                 self.open = Some(open);
             }
@@ -75,7 +82,7 @@ impl Replay<'_> {
             if chunk.runs.first().is_some_and(|run| run.stamp.after.0 >= time) {
                 self.chunk = Some(chunk);
             } else {
-                chunk.close(self.mirror.memory(), &mut self.outcome.mirror);
+                self.close_chunk(chunk);
             }
         }
         Ok(())
@@ -112,7 +119,8 @@ impl Replay<'_> {
             for (source, free_blocks) in sources {
                 let at_ns = sample.stamp.before.0;
                 let (node, zone) = (row.node.0, row.zone.as_str());
-                (self.observe)(SampleRow { source, at_ns, node, zone, free_blocks });
+                let row = SampleRow { source, at_ns, node, zone, free_blocks };
+                (self.observe)(Row::Sample(row));
             }
         }
         if self.options.check {
@@ -123,12 +131,10 @@ impl Replay<'_> {
     }
 
     pub(super) fn look(&mut self) {
-        let Some(open) = &mut self.open else { return };
-        if open.look(self.mirror.memory())
-            && let Some(open) = self.open.take()
-        {
-            open.close(&mut self.outcome.mirror);
+        if let Some(open) = &mut self.open {
+            open.event(self.mirror.memory());
         }
+        self.lists.look(self.mirror.memory());
     }
 }
 
