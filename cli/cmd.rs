@@ -8,6 +8,7 @@ mod policies;
 mod record;
 mod replay;
 mod replay_policies;
+mod replay_residue;
 mod replay_text;
 mod tui;
 

@@ -52,6 +52,50 @@ pub struct ComparisonRow {
     pub free_blocks: u64,
 }
 
+/// The table of [`MisfitRow`]s, described like the recording's own.
+pub const RESIDUE: TableSpec = TableSpec {
+    name: "residue",
+    file: "residue.parquet",
+    help: "where mirror and kernel differed, and why",
+    columns: &[
+        column("evidence", CellType::Word, "event, sample or map: where it came to light"),
+        column("time_ns", CellType::U64, "when it came to light"),
+        column("node", CellType::U16, "NUMA node"),
+        column("zone", CellType::Word, "zone name"),
+        column("order", CellType::U16, "block order"),
+        column("cause", CellType::Word, "why, as in docs/model.md"),
+        column("blocks", CellType::I64, "free blocks of this order, mirror minus kernel"),
+    ],
+};
+
+/// What the mirror could not explain, of one zone at one order and moment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct MisfitRow {
+    /// `event`, `sample` or `map`.
+    pub evidence: &'static str,
+    /// When it came to light.
+    pub time_ns: u64,
+    /// NUMA node.
+    pub node: u16,
+    /// Zone name.
+    pub zone: String,
+    /// Block order.
+    pub order: u16,
+    /// Why.
+    pub cause: &'static str,
+    /// Free blocks, mirror minus kernel.
+    pub blocks: i64,
+}
+
+/// What a replay adds to an export.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Replayed {
+    /// Free blocks at each sample.
+    pub comparison: Vec<ComparisonRow>,
+    /// What the mirror could not explain.
+    pub residue: Vec<MisfitRow>,
+}
+
 /// How to export.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ExportOptions {
@@ -74,7 +118,7 @@ pub struct Exported {
 }
 
 /// Writes a recording as Parquet files into a directory, which is created if need be: the events,
-/// each table that has rows, and the comparison if there is one.
+/// each table that has rows, and what a replay adds if there was one.
 ///
 /// The recording is read batch by batch; of what was written only Parquet's list of row groups
 /// stays in memory. The files are written as `NAME.parquet.partial` and get their names when all
@@ -82,7 +126,7 @@ pub struct Exported {
 pub fn export_parquet(
     recording: &Recording,
     out: &Path,
-    comparison: Option<&[ComparisonRow]>,
+    replayed: Option<&Replayed>,
     options: &ExportOptions,
 ) -> Result<Vec<Exported>, Error> {
     make_directory(out)?;
@@ -93,8 +137,11 @@ pub fn export_parquet(
     for spec in tables().filter(|spec| recording.has(spec)) {
         pending.push(export_table(recording, spec, out)?);
     }
-    if let Some(rows) = comparison {
-        pending.push(export_comparison(recording.manifest(), rows, out)?);
+    if let Some(replayed) = replayed {
+        pending.push(export_comparison(recording.manifest(), &replayed.comparison, out)?);
+        if !replayed.residue.is_empty() {
+            pending.push(export_residue(recording.manifest(), &replayed.residue, out)?);
+        }
     }
     let mut done = Vec::new();
     for (exported, file) in pending {
@@ -113,7 +160,7 @@ fn tables() -> impl Iterator<Item = &'static TableSpec> {
 /// Every file that an export can have.
 fn possible_files() -> impl Iterator<Item = String> {
     let names = tables().map(|spec| spec.name);
-    [EVENTS].into_iter().chain(names).chain([COMPARISON.name]).map(file_name)
+    [EVENTS].into_iter().chain(names).chain([COMPARISON.name, RESIDUE.name]).map(file_name)
 }
 
 fn make_directory(out: &Path) -> Result<(), Error> {
@@ -271,4 +318,25 @@ fn export_comparison(
         file.end_row()?;
     }
     finish(file, COMPARISON.name, rows.len() as u64)
+}
+
+fn export_residue(manifest: &Manifest, rows: &[MisfitRow], out: &Path) -> Result<Pending, Error> {
+    let columns = table_columns(&RESIDUE);
+    let mut file = ParquetFile::create(out, RESIDUE.name, &columns, metadata(manifest))?;
+    for row in rows {
+        let cells = [
+            Cell::Str(row.evidence),
+            Cell::U64(row.time_ns),
+            Cell::U64(row.node.into()),
+            Cell::Str(&row.zone),
+            Cell::U64(row.order.into()),
+            Cell::Str(row.cause),
+            Cell::I64(row.blocks),
+        ];
+        for (column, cell) in cells.into_iter().enumerate() {
+            put(&mut file.frame, column, cell);
+        }
+        file.end_row()?;
+    }
+    finish(file, RESIDUE.name, rows.len() as u64)
 }

@@ -53,7 +53,7 @@ fn every_file_opens_in_pyarrow_pandas_and_duckdb() {
     let folder = Folder::new("notebooks");
     let recording = small_recording::write(&folder.0.join("small.kmt"));
     let out = folder.0.join("export");
-    let rows = small_recording::comparison();
+    let rows = small_recording::replayed();
     let done = export_parquet(&recording, &out, Some(&rows), &ExportOptions::default()).unwrap();
     let python = Command::new("python3").arg("-c").arg(SCRIPT).arg(&out).output().unwrap();
     let said = String::from_utf8_lossy(&python.stdout);

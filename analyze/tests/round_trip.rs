@@ -13,7 +13,7 @@ use std::path::Path;
 use kmemlab_analyze::{EVENT_COLUMNS, Error, ExportOptions, export_parquet};
 use kmemlab_trace::Recording;
 use polars::prelude::{DataFrame, ParquetReader, SerReader};
-use small_recording::{Folder, comparison};
+use small_recording::{Folder, replayed};
 
 fn read(folder: &Path, name: &str) -> DataFrame {
     ParquetReader::new(File::open(folder.join(name)).unwrap()).finish().unwrap()
@@ -32,7 +32,7 @@ fn export(name: &str) -> (Folder, DataFrame) {
     let folder = Folder::new(name);
     let recording = small_recording::write(&folder.0.join("small.kmt"));
     let out = folder.0.join("deep/export");
-    let rows = comparison();
+    let rows = replayed();
     export_parquet(&recording, &out, Some(&rows), &ExportOptions::default()).unwrap();
     let events = read(&out, "events.parquet");
     (folder, events)
@@ -114,8 +114,15 @@ fn tables_keep_their_rows_and_absent_ones_give_no_file() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     files.sort();
-    let expected =
-        ["buddyinfo", "comparison", "events", "pagemap_first", "pagetypeinfo", "symbols"];
+    let expected = [
+        "buddyinfo",
+        "comparison",
+        "events",
+        "pagemap_first",
+        "pagetypeinfo",
+        "residue",
+        "symbols",
+    ];
     assert_eq!(files, expected.map(|name| format!("{name}.parquet")));
     let buddy = read(&out, "buddyinfo.parquet");
     assert_eq!(cells(&buddy, "read_start_ns"), ["900", "900", "2000", "2000"]);
@@ -132,6 +139,9 @@ fn tables_keep_their_rows_and_absent_ones_give_no_file() {
     let comparison = read(&out, "comparison.parquet");
     assert_eq!(cells(&comparison, "source"), ["kernel", "model"]);
     assert_eq!(cells(&comparison, "free_blocks"), ["3", "4"]);
+    let residue = read(&out, "residue.parquet");
+    assert_eq!(cells(&residue, "cause"), ["hidden_refill"]);
+    assert_eq!(cells(&residue, "blocks"), ["-15"]);
 }
 
 #[test]

@@ -14,31 +14,43 @@ pub(crate) fn run(_args: &ExportArgs) -> anyhow::Result<Answer> {
 #[cfg(feature = "export")]
 pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<Answer> {
     use crate::text::{Table, bytes, count};
-    use kmemlab_analyze::{ComparisonRow, ExportOptions, export_parquet};
+    use kmemlab_analyze::{ComparisonRow, ExportOptions, MisfitRow, Replayed, export_parquet};
+    use kmemlab_replay::Row;
     use kmemlab_trace::Recording;
     use serde_json::json;
 
     let recording = Recording::open(&args.read.recording, args.read.salvage)?;
-    let mut rows: Vec<ComparisonRow> = Vec::new();
+    let mut replayed = Replayed::default();
     if recording.has(&kmemlab_trace::format::PAGEMAP_FIRST) {
-        let mut keep = |row: kmemlab_replay::SampleRow<'_>| {
-            for (order, free_blocks) in row.free_blocks.iter().enumerate() {
-                rows.push(ComparisonRow {
-                    source: row.source.to_owned(),
-                    time_ns: row.at_ns,
-                    node: row.node,
-                    zone: row.zone.to_owned(),
-                    order: order as u16,
-                    free_blocks: *free_blocks,
-                });
+        let mut keep = |row: Row<'_>| match row {
+            Row::Sample(row) => {
+                for (order, free_blocks) in row.free_blocks.iter().enumerate() {
+                    replayed.comparison.push(ComparisonRow {
+                        source: row.source.to_owned(),
+                        time_ns: row.at_ns,
+                        node: row.node,
+                        zone: row.zone.to_owned(),
+                        order: order as u16,
+                        free_blocks: *free_blocks,
+                    });
+                }
             }
+            Row::Residue(row) => replayed.residue.push(MisfitRow {
+                evidence: row.evidence.name(),
+                time_ns: row.at_ns,
+                node: row.node,
+                zone: row.zone.to_owned(),
+                order: row.order.into(),
+                cause: row.cause.name(),
+                blocks: row.blocks,
+            }),
         };
         let options = kmemlab_replay::Options::default();
         kmemlab_replay::replay(&recording, &options, &mut keep)?;
     }
-    let comparison = (!rows.is_empty()).then_some(rows.as_slice());
+    let replayed = (!replayed.comparison.is_empty()).then_some(&replayed);
     let options = ExportOptions { force: args.force };
-    let files = export_parquet(&recording, &args.parquet, comparison, &options)?;
+    let files = export_parquet(&recording, &args.parquet, replayed, &options)?;
     if args.read.json {
         let files: Vec<_> = files
             .iter()

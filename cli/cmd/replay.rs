@@ -3,8 +3,9 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use kmemlab_replay::residue::{ResidueKey, ResidueSum};
 use kmemlab_replay::rules::{self, Rules};
-use kmemlab_replay::{Comparison, ModelResult, Options, Outcome, SampleRow, Speed};
+use kmemlab_replay::{Comparison, ModelResult, Options, Outcome, Row, Speed, Unsure};
 use kmemlab_trace::Recording;
 use serde_json::{Value, json};
 
@@ -30,8 +31,8 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<Answer> {
     let policies = sets.collect::<anyhow::Result<Vec<_>>>()?;
     let options = Options { rules, policies, clock: Some(now), check: args.check };
     let mut samples = Samples::default();
-    let mut keep = |row: SampleRow<'_>| {
-        if args.output.is_some() {
+    let mut keep = |row: Row<'_>| {
+        if let (Some(_), Row::Sample(row)) = (&args.output, row) {
             samples.keep(row);
         }
     };
@@ -93,9 +94,12 @@ fn as_json(outcome: &Outcome) -> Value {
 fn mirror(outcome: &Outcome) -> Value {
     let mirror = &outcome.mirror;
     let (residue, hits) = (&mirror.residue, &mirror.pcp_hits);
+    let (table, lists) = (&mirror.table, &mirror.pcp_counts);
     json!({
         "samples": mirror.samples,
         "exact_samples": mirror.exact_samples,
+        "quiet_samples": mirror.quiet_samples,
+        "exact_quiet_samples": mirror.exact_quiet_samples,
         "inexact_sample_pages": mirror.sample_wrong_pages,
         "wrong_pages": mirror.wrong_pages,
         "free_pages": mirror.free_pages,
@@ -117,9 +121,46 @@ fn mirror(outcome: &Outcome) -> Value {
             "unsolved_isolations": residue.unsolved_isolations,
             "ambiguous_isolations": residue.ambiguous_isolations,
         },
+        "residue_by_cause": table.sums.iter().map(residue_sum).collect::<Vec<_>>(),
+        "hidden_refills": table.hidden_refills,
+        "hidden_refill_pages": table.hidden_refill_pages,
+        "hidden_drains": table.hidden_drains,
+        "hidden_drain_pages": table.hidden_drain_pages,
+        "pcp_counts_compared": lists.compared,
+        "pcp_counts_equal": lists.equal,
+        "pcp_counts_worst_pages": lists.worst_pages,
+        "pcp_counts_wrong_pages": lists.wrong_pages,
+        "pcp_unknown_pages": lists.unknown_pages,
+        "new_pages": mirror.new_pages,
+        "unsure": mirror.unsure.iter().map(unsure).collect::<Vec<_>>(),
         "state_bytes": mirror.state_bytes,
         "events_per_second": per_second(mirror.speed),
         "page_events_per_second": rounded(mirror.speed.page_events_per_second().round()),
+    })
+}
+
+fn residue_sum((key, sum): (&ResidueKey, &ResidueSum)) -> Value {
+    json!({
+        "evidence": key.evidence.name(),
+        "node": key.node,
+        "zone": key.zone,
+        "order": key.order,
+        "cause": key.cause.name(),
+        "rows": sum.rows,
+        "pages_over": sum.pages_over,
+        "pages_under": sum.pages_under,
+        "first_ns": sum.first_ns,
+        "last_ns": sum.last_ns,
+    })
+}
+
+fn unsure(interval: &Unsure) -> Value {
+    json!({
+        "from_ns": interval.from_ns,
+        "until_ns": interval.until_ns,
+        "lost_events": interval.lost_events,
+        "removed_pages": interval.removed_pages,
+        "added_pages": interval.added_pages,
     })
 }
 

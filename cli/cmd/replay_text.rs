@@ -38,6 +38,7 @@ pub(crate) fn render(recording: &Recording, outcome: &Outcome) -> String {
         text.push_str(&table("Last sample", last));
     }
     text.push_str(&mirror(&outcome.mirror));
+    text.push_str(&super::replay_residue::render(outcome));
     text.push_str(&model(&outcome.model));
     text.push_str(&super::replay_policies::render(outcome));
     let _ = writeln!(text, "\ndigest {:016x}", outcome.digest);
@@ -103,6 +104,11 @@ fn mirror(mirror: &MirrorResult) -> String {
         count(mirror.exact_samples),
         count(mirror.samples)
     ));
+    line(format!(
+        "of them without an event in the read   {} of {}",
+        count(mirror.exact_quiet_samples),
+        count(mirror.quiet_samples)
+    ));
     match mirror.wrong_pages {
         Some(wrong) => line(format!(
             "wrong pages in the last page map       {} of {} free ({} only in the mirror, {} only in the kernel)",
@@ -115,11 +121,18 @@ fn mirror(mirror: &MirrorResult) -> String {
     }
     let share = |part: u64, whole: u64| 100.0 * part as f64 / whole.max(1) as f64;
     line(format!(
-        "per-CPU lists                          {:.3}% of {} allocations at the head, {:.3}% of {} drains at the tail",
+        "per-CPU lists                          {:.4}% of {} allocations at the head, {:.4}% of {} drains at the tail",
         share(hits.at_head, hits.pops),
         count(hits.pops),
         share(hits.at_tail, hits.drains),
         count(hits.drains)
+    ));
+    let lists = &mirror.pcp_counts;
+    line(format!(
+        "their lengths in /proc/zoneinfo        {} of {} equal, worst difference {} pages",
+        count(lists.equal),
+        count(lists.compared),
+        count(lists.worst_pages)
     ));
     line(format!(
         "found without an event, in pages       {} allocated in bulk, {} freed past the lists, {} taken unseen",

@@ -5,9 +5,11 @@ use kmemlab_trace::reader::BuddySample;
 use kmemlab_trace::snapshot::{PageRun, PageUse};
 
 use crate::memory::Memory;
+use crate::mirror::Mirror;
 use crate::outcome::{
     Comparison, DriftPoint, MirrorResult, ModelResult, UnusableError, UnusableIndex, ZoneComparison,
 };
+use crate::residue::Cause;
 
 /// Orders at which the unusable free space index is compared.
 const UNUSABLE_ORDERS: [u8; 3] = [3, 9, 10];
@@ -171,42 +173,72 @@ impl Tally {
 #[derive(Debug)]
 pub(crate) struct OpenSample {
     pub(crate) sample: BuddySample,
-    equal: Vec<bool>,
     wrong: Vec<u64>,
+    /// Mirror minus kernel by zone and order, at the best moment.
+    pub(crate) differences: Vec<[i64; 16]>,
+    is_quiet: bool,
 }
 
 impl OpenSample {
     pub(crate) fn new(sample: BuddySample) -> Self {
         let zones = sample.zones.len();
-        Self { sample, equal: vec![false; zones], wrong: vec![u64::MAX; zones] }
+        let differences = vec![[0; 16]; zones];
+        Self { sample, wrong: vec![u64::MAX; zones], differences, is_quiet: true }
     }
 
-    /// Looks at the mirror now; `true` when every zone has been equal once.
-    pub(crate) fn look(&mut self, mirror: &Memory) -> bool {
+    /// An event came while the file was read.
+    pub(crate) fn event(&mut self, mirror: &Memory) {
+        self.is_quiet = false;
+        self.look(mirror);
+    }
+
+    /// Looks at the mirror now.
+    pub(crate) fn look(&mut self, mirror: &Memory) {
         for (index, row) in self.sample.zones.iter().enumerate() {
-            if self.equal[index] {
+            if self.wrong[index] == 0 {
                 continue;
             }
             let Some(zone) = mirror.machine().zone(row.node, &row.zone) else {
-                self.equal[index] = true;
                 self.wrong[index] = 0;
                 continue;
             };
-            let wrong = measure::wrong_pages(&row.free_blocks, mirror.free_blocks(zone));
-            self.wrong[index] = self.wrong[index].min(wrong);
-            self.equal[index] = row.free_blocks == mirror.free_blocks(zone);
+            let followed = mirror.free_blocks(zone);
+            let wrong = measure::wrong_pages(&row.free_blocks, followed);
+            if wrong < self.wrong[index] {
+                self.wrong[index] = wrong;
+                let of = |free: &[u64], order| free.get(order).copied().unwrap_or(0) as i64;
+                for (order, difference) in self.differences[index].iter_mut().enumerate() {
+                    *difference = of(followed, order) - of(&row.free_blocks, order);
+                }
+            }
         }
-        self.equal.iter().all(|equal| *equal)
+    }
+
+    /// Every zone has been equal once.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.wrong.iter().all(|wrong| *wrong == 0)
     }
 
     pub(crate) fn close(&self, result: &mut MirrorResult) {
+        let is_exact = u64::from(self.is_exact());
         result.samples += 1;
-        if self.equal.iter().all(|equal| *equal) {
-            result.exact_samples += 1;
-        } else {
-            result.sample_wrong_pages += self.wrong.iter().sum::<u64>();
+        result.exact_samples += is_exact;
+        result.sample_wrong_pages += self.wrong.iter().sum::<u64>();
+        if self.is_quiet {
+            result.quiet_samples += 1;
+            result.exact_quiet_samples += is_exact;
         }
     }
+}
+
+/// A block of the last page map that is free in one of mirror and kernel only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct WrongBlock {
+    pub(crate) pfn: u32,
+    pub(crate) order: u8,
+    /// Free in the kernel.
+    pub(crate) is_free: bool,
+    pub(crate) cause: Cause,
 }
 
 /// A chunk of the last page map: its runs share one read.
@@ -255,5 +287,30 @@ impl Chunk {
         result.kernel_only_pages += kernel_only;
         result.mirror_only_pages += wrong - kernel_only;
         result.wrong_pages = Some(result.wrong_pages.unwrap_or(0) + wrong);
+    }
+    /// The pages that differ, as the largest aligned blocks of one cause.
+    pub(crate) fn wrong_blocks(&self, mirror: &Mirror) -> Vec<WrongBlock> {
+        let top = mirror.memory().machine().orders - 1;
+        let told: Vec<_> = self
+            .differing
+            .iter()
+            .map(|(pfn, is_free)| (*pfn, *is_free, mirror.cause_of(*pfn, *is_free)))
+            .collect();
+        let mut blocks = Vec::new();
+        let mut at = 0;
+        while let Some((pfn, is_free, cause)) = told.get(at).copied() {
+            let fits = |order: u8| {
+                let last = at + (1usize << order) - 1;
+                pfn & ((1 << order) - 1) == 0
+                    && told.get(last) == Some(&(pfn + (1 << order) - 1, is_free, cause))
+            };
+            let order = (0..=top).rev().find(|order| fits(*order)).unwrap_or(0);
+            let is_whole = order >= mirror.memory().machine().block_order;
+            let is_reported = is_whole && cause == Cause::UnseenFree;
+            let cause = if is_reported { Cause::PageReporting } else { cause };
+            blocks.push(WrongBlock { pfn, order, is_free, cause });
+            at += 1 << order;
+        }
+        blocks
     }
 }

@@ -11,20 +11,27 @@ use crate::compare::{Chunk, OpenSample};
 use crate::learning::Learned;
 use crate::machine::{Machine, NoMachine};
 use crate::mirror::{self, Mirror};
-use crate::model::{FallbackCounts, Start};
-use crate::moved::Runs;
+use crate::model::Start;
 use crate::outcome::{Outcome, PolicyOutcome};
 use crate::policy::PolicySet;
+use crate::residue::{ResidueRow, Steps};
 use crate::rules::Rules;
 use crate::seeding::Seed;
 use crate::worker::Worker;
 
 mod inputs;
+mod kernel;
+mod lists;
+mod losses;
+mod residue;
 mod run;
 mod samples;
 mod start;
 
 use inputs::Input;
+use kernel::KernelCounts;
+use lists::Lists;
+use losses::Losses;
 use run::Run;
 
 /// The events that the mirror or the model listen to.
@@ -93,6 +100,15 @@ pub struct SampleRow<'a> {
     pub free_blocks: &'a [u64],
 }
 
+/// What a replay hands over while it runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Row<'a> {
+    /// Free blocks at a sample.
+    Sample(SampleRow<'a>),
+    /// Something that the mirror could not explain.
+    Residue(ResidueRow<'a>),
+}
+
 /// The rules of the kernel that a recording tells of, and which of them a probe set.
 #[must_use]
 pub fn rules_of(manifest: &Manifest) -> (Rules, Vec<String>) {
@@ -100,11 +116,11 @@ pub fn rules_of(manifest: &Manifest) -> (Rules, Vec<String>) {
 }
 
 /// Replays a recording through the mirror and the baseline model and compares both with the kernel.
-/// `observe` is handed every comparison; it changes nothing.
+/// `observe` is handed every comparison and all residue; it changes nothing.
 pub fn replay(
     recording: &Recording,
     options: &Options,
-    observe: &mut dyn FnMut(SampleRow<'_>),
+    observe: &mut dyn FnMut(Row<'_>),
 ) -> Result<Outcome, ReplayError> {
     let manifest = recording.manifest();
     let (rules, rules_by_probe) =
@@ -152,7 +168,7 @@ fn learn(recording: &Recording, machine: &Machine, seed: Seed) -> Result<Learned
 
 struct Replay<'a> {
     options: &'a Options,
-    observe: &'a mut dyn FnMut(SampleRow<'_>),
+    observe: &'a mut dyn FnMut(Row<'_>),
     mirror: Mirror,
     /// The baseline, then the other policies.
     models: Vec<Run>,
@@ -168,6 +184,9 @@ struct Replay<'a> {
     open: Option<OpenSample>,
     map: Peekable<PageRuns>,
     chunk: Option<Chunk>,
+    lists: Lists,
+    losses: Losses,
+    steps: Steps,
     next_stop: u64,
     segment_start: u64,
     first_event: Option<u64>,
@@ -178,29 +197,6 @@ struct Replay<'a> {
     outcome: Outcome,
 }
 
-/// What the kernel did, by its events, since the models began.
-#[derive(Debug)]
-struct KernelCounts {
-    fallbacks: FallbackCounts,
-    moved: Runs,
-    /// The block that a processor's last event took, and whether it was the buddy lists'.
-    last_taken: Vec<Option<u32>>,
-    failures: u64,
-    kswapd_wakes: u64,
-}
-
-impl KernelCounts {
-    fn new(cpus: usize) -> Self {
-        Self {
-            fallbacks: FallbackCounts::default(),
-            moved: Runs::new(cpus),
-            last_taken: vec![None; cpus],
-            failures: 0,
-            kswapd_wakes: 0,
-        }
-    }
-}
-
 impl<'a> Replay<'a> {
     fn new(
         recording: &Recording,
@@ -209,11 +205,13 @@ impl<'a> Replay<'a> {
         learned: Learned,
         start: Start,
         options: &'a Options,
-        observe: &'a mut dyn FnMut(SampleRow<'_>),
+        observe: &'a mut dyn FnMut(Row<'_>),
     ) -> Result<Self, ReplayError> {
         let baseline = PolicySet::baseline(&machine.rules);
         let sets = std::iter::once(&baseline).chain(&options.policies);
         let models = sets.map(|set| Run::new(set.clone(), &machine)).collect();
+        let batches = start.pcps.iter().step_by(machine.cpus).map(|pcp| pcp.batch);
+        let steps = Steps::new(&machine, &batches.collect::<Vec<_>>());
         let mut outcome = Outcome { rules: machine.rules.name(), ..Outcome::default() };
         outcome.lost_events = recording.manifest().end.as_ref().map_or(0, |end| end.lost_events);
         Ok(Self {
@@ -234,6 +232,9 @@ impl<'a> Replay<'a> {
             open: None,
             map: recording.page_map(&format::PAGEMAP_LAST)?.peekable(),
             chunk: None,
+            lists: Lists::new(recording.zoneinfo()?),
+            losses: Losses::of(recording)?,
+            steps,
             next_stop: 0,
             segment_start: 0,
             first_event: None,
@@ -274,11 +275,14 @@ impl<'a> Replay<'a> {
         }
         self.last_event = time;
         self.mirror.step(event);
+        if !self.mirror.misfits().is_empty() {
+            self.misfits(event);
+        }
         self.listen(event);
         if self.inputs.len() >= 65_536 {
             self.run_models();
         }
-        if self.open.is_some() {
+        if self.open.is_some() || self.lists.is_open() {
             self.look();
         }
         Ok(())
@@ -288,7 +292,11 @@ impl<'a> Replay<'a> {
         self.run_models();
         self.close_passed(u64::MAX);
         self.open_reached(u64::MAX)?;
+        self.lists_reached(u64::MAX);
+        self.finish_steps();
+        self.finish_losses();
         let mut outcome = self.outcome;
+        outcome.start_ns = self.first_event.unwrap_or(0);
         outcome.span_ns = self.last_event - self.first_event.unwrap_or(self.last_event);
         outcome.began_ns = self.model_from;
         outcome.mirror.residue = self.mirror.residue;

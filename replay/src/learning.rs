@@ -10,7 +10,13 @@
 
 use std::collections::HashMap;
 
+use kmemlab_trace::event::Event;
+
 use crate::machine::Machine;
+
+mod spells;
+
+use spells::Spells;
 
 const UNTOLD: u8 = u8::MAX;
 
@@ -47,8 +53,7 @@ pub struct Learned {
     tails: HashMap<usize, Vec<(u32, u8)>>,
     /// Lists that were seen empty: all that came later is known.
     emptied: Vec<bool>,
-    /// The last free of a page in an interrupt, by its number among all frees.
-    freed: HashMap<u32, u64>,
+    spells: Spells,
     /// Frees that went past the per-CPU lists, by their number, rising.
     direct: Vec<u64>,
     /// Frees told of twice: at the start of a batch, and when the page gets to its list.
@@ -117,14 +122,26 @@ impl Learned {
         }
     }
 
+    /// An event, of a page in that zone if it names one.
+    #[inline]
+    pub(crate) fn watch(&mut self, event: &Event, zone: Option<usize>) {
+        self.spells.watch(event, zone);
+    }
+
     /// A page was freed in an interrupt, which may have found its per-CPU list locked.
-    pub(crate) fn freed(&mut self, pfn: u32, number: u64) {
-        self.freed.insert(pfn, number);
+    pub(crate) fn freed(&mut self, pfn: u32, number: u64, zone: usize, event: &Event) {
+        self.spells.freed(pfn, number, zone, event);
     }
 
     /// The last free of a page went past the per-CPU lists.
-    pub(crate) fn was_direct(&mut self, pfn: u32) {
-        self.direct.extend(self.freed.remove(&pfn));
+    pub(crate) fn was_direct(&mut self, pfn: u32, zone: usize) {
+        self.spells.was_past(pfn, zone);
+    }
+
+    /// A page left a per-CPU list, so its last free went onto it.
+    #[inline]
+    pub(crate) fn was_listed(&mut self, pfn: u32, zone: usize) {
+        self.spells.was_onto(pfn, zone);
     }
 
     /// A page was freed for its per-CPU list.
@@ -147,8 +164,7 @@ impl Learned {
     /// The pass is over.
     pub(crate) fn finish(mut self) -> Self {
         self.last_free = HashMap::new();
-        self.direct.sort_unstable();
-        self.freed = HashMap::new();
+        self.direct = std::mem::take(&mut self.spells).finish();
         self
     }
 

@@ -20,12 +20,14 @@ mod moved;
 mod outcome;
 mod pages;
 pub mod policy;
+pub mod residue;
 pub mod rules;
 pub mod seeding;
 mod worker;
 
-pub use engine::{Options, ReplayError, SampleRow, replay, rules_of};
+pub use engine::{Options, ReplayError, Row, SampleRow, replay, rules_of};
 pub use outcome::{
     Comparison, DriftPoint, FallbackError, MirrorResult, ModelResult, MovedError, Outcome,
-    Placement, PolicyOutcome, Speed, UnusableError, UnusableIndex, ZoneComparison,
+    PcpCounts, Placement, PolicyOutcome, Speed, Unsure, UnusableError, UnusableIndex,
+    ZoneComparison,
 };

@@ -219,6 +219,15 @@ impl Memory {
         None
     }
 
+    /// Whether a page is in a block that is free, waits on a per-CPU list, or is known to be taken.
+    pub(crate) fn is_spoken_for(&self, page: u32) -> bool {
+        (0..self.machine.orders).any(|order| {
+            let head = page >> order << order;
+            let node = self.pages.get(head);
+            node.state() != State::Unknown && page - head < 1 << node.order()
+        })
+    }
+
     /// The first free page at or after `from` and before `to`, and the end of its block.
     #[must_use]
     pub fn next_free(&self, from: u32, to: u32) -> Option<(u32, u32)> {

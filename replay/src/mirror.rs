@@ -11,12 +11,14 @@ use crate::learning::{Bits, Learned};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::pages::State;
+use crate::residue::{Cause, Misfit};
 use crate::seeding::{Phase, Seed};
 
 mod fallback;
 mod free;
 mod isolation;
 mod learn;
+mod resync;
 mod take;
 
 /// The events that change the mirror.
@@ -145,6 +147,7 @@ pub struct Mirror {
     seed: Seed,
     runs: Vec<Run>,
     effects: Vec<Effect>,
+    misfits: Vec<Misfit>,
     /// Frees so far.
     frees: u64,
     /// Frees known to go past the per-CPU lists, by their number, still to come.
@@ -177,6 +180,7 @@ impl Mirror {
             seed,
             runs: vec![Run::default(); machine.cpus],
             effects: Vec::new(),
+            misfits: Vec::new(),
             learner: None,
             residue: Residue::default(),
             pcp_hits: PcpHits::default(),
@@ -210,11 +214,28 @@ impl Mirror {
         &self.effects
     }
 
+    /// What of the last event did not fit; empty after most events.
+    #[must_use]
+    #[inline]
+    pub fn misfits(&self) -> &[Misfit] {
+        &self.misfits
+    }
+
+    fn misfit(&mut self, cause: Cause, pfn: u32, order: u8, blocks: i64) {
+        self.misfits.push(Misfit { cause, pfn, order, blocks });
+    }
+
     /// Follows one event.
     #[inline]
     pub fn step(&mut self, event: &Event) {
         if !self.effects.is_empty() {
             self.effects.clear();
+        }
+        if !self.misfits.is_empty() {
+            self.misfits.clear();
+        }
+        if self.learner.is_some() {
+            self.watch(event);
         }
         match event.kind {
             Kind::PageAlloc => self.page_alloc(event),
@@ -292,6 +313,7 @@ impl Mirror {
             }
             State::Live => {
                 self.residue.unmatched_allocs += 1;
+                self.misfit(Cause::UnseenFree, pfn, order, 0);
                 self.take_hidden(pfn, order);
             }
             _ if self.seed.phase(pfn, event.time.0) == Phase::After => {
@@ -334,6 +356,9 @@ impl Mirror {
             self.memory.set_block_type(pfn, event.migrate);
         }
         self.memory.pages.unlink(pfn);
+        if let Some(learner) = &mut self.learner {
+            learner.was_listed(pfn, zone);
+        }
     }
 
     /// A page that the mirror holds free was allocated: no event told of its taking.
@@ -347,6 +372,7 @@ impl Mirror {
             let piece = if head == at && at + (1 << have) <= end { have } else { 0 };
             self.memory.carve(head, at, piece);
             self.residue.hidden_takes += 1 << piece;
+            self.misfit(Cause::UnseenAllocation, at, piece, 1);
             at += 1 << piece;
         }
     }

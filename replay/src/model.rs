@@ -309,19 +309,19 @@ impl Model {
         }
     }
 
-    /// Frees a block allocated before the model began, as a whole if it still is one.
-    pub fn free_from_before(&mut self, cpu: usize, pfn: u32, order: u8) {
+    /// Frees a block allocated before the model began, as a whole if it still is one. After lost
+    /// events some of its pages may be free already, or taken anew: those stay as they are.
+    pub fn free_from_before(&mut self, cpu: usize, pfn: u32, order: u8, direct: bool) {
         let end = pfn.saturating_add(1 << order).min(self.memory.machine().end);
-        let is_free = |memory: &Memory, page: u32| {
-            let state = memory.pages.get(page).state();
-            matches!(state, State::Free | State::Pcp) || memory.block_at(page).is_some()
-        };
-        if (pfn..end).any(|page| is_free(&self.memory, page)) {
+        if (pfn..end).any(|page| self.memory.is_spoken_for(page)) {
+            self.counts.double_frees += 1;
             for page in pfn..end {
-                if !is_free(&self.memory, page) {
+                if !self.memory.is_spoken_for(page) {
                     self.free(cpu, page, 0);
                 }
             }
+        } else if direct {
+            self.free_direct(pfn, order);
         } else {
             self.free(cpu, pfn, order);
         }

@@ -4,6 +4,7 @@ use crate::memory::Work;
 use crate::mirror::{PcpHits, Residue};
 use crate::model::{FallbackCounts, ModelCounts};
 use crate::policy::PolicySet;
+use crate::residue::ResidueTable;
 
 /// The result of a replay.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,8 @@ pub struct Outcome {
     pub lost_events: u64,
     /// Batches passed over because they are damaged.
     pub damaged_batches: u64,
+    /// Time of the first event.
+    pub start_ns: u64,
     /// Span of the events, nanoseconds.
     pub span_ns: u64,
     /// When the models began: the page map was whole.
@@ -70,14 +73,57 @@ pub struct MirrorResult {
     pub mirror_only_pages: u64,
     /// Of the wrong pages: free only in the kernel.
     pub kernel_only_pages: u64,
+    /// Samples whose reading no event of the page allocator fell into.
+    pub quiet_samples: u64,
+    /// Of those, the ones equal at every zone and order.
+    pub exact_quiet_samples: u64,
     /// What could not be taken as said, by cause.
     pub residue: Residue,
+    /// The same by place, zone, cause and order, with steps between samples and the last page map.
+    pub table: ResidueTable,
+    /// The mirror's per-CPU lists against `/proc/zoneinfo`.
+    pub pcp_counts: PcpCounts,
+    /// Pages that the zones grew by while recording.
+    pub new_pages: u64,
+    /// When events are missing and the state is unsure.
+    pub unsure: Vec<Unsure>,
     /// How well the per-CPU lists were followed.
     pub pcp_hits: PcpHits,
     /// Bytes of state.
     pub state_bytes: u64,
     /// Speed.
     pub speed: Speed,
+}
+
+/// Pages on the per-CPU lists: the mirror against `/proc/zoneinfo`, each zone and processor at each
+/// sample once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PcpCounts {
+    /// Counts compared.
+    pub compared: u64,
+    /// Those equal at some moment of their reading.
+    pub equal: u64,
+    /// Largest difference, pages.
+    pub worst_pages: u64,
+    /// Sum of all differences, pages.
+    pub wrong_pages: u64,
+    /// Pages on the lists at the start that never left them: taken as given from the first sample.
+    pub unknown_pages: u64,
+}
+
+/// An interval in which events are missing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Unsure {
+    /// Last event known before the gap.
+    pub from_ns: u64,
+    /// The sample at which all counts were equal again, or were made so; `None` to the end.
+    pub until_ns: Option<u64>,
+    /// Events missing.
+    pub lost_events: u64,
+    /// Pages taken off the mirror's lists to make its counts the kernel's.
+    pub removed_pages: u64,
+    /// Pages put on them: places unknown unless they waited on a per-CPU list.
+    pub added_pages: u64,
 }
 
 /// The model against the kernel.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kmemlab_analyze::ComparisonRow;
+use kmemlab_analyze::{ComparisonRow, MisfitRow, Replayed};
 use kmemlab_trace::batch::EventBatchBuilder;
 use kmemlab_trace::event::Context;
 use kmemlab_trace::format;
@@ -173,8 +173,8 @@ pub(crate) fn write(path: &Path) -> Recording {
     Recording::open(path, false).unwrap()
 }
 
-/// Two rows of a comparison.
-pub(crate) fn comparison() -> Vec<ComparisonRow> {
+/// Two rows of a comparison and one of residue.
+pub(crate) fn replayed() -> Replayed {
     let row = |source: &str, free_blocks| ComparisonRow {
         source: source.into(),
         time_ns: 2_000,
@@ -183,5 +183,14 @@ pub(crate) fn comparison() -> Vec<ComparisonRow> {
         order: 1,
         free_blocks,
     };
-    vec![row("kernel", 3), row("model", 4)]
+    let residue = MisfitRow {
+        evidence: "sample",
+        time_ns: 2_000,
+        zone: "Normal".into(),
+        order: 2,
+        cause: "hidden_refill",
+        blocks: -15,
+        ..MisfitRow::default()
+    };
+    Replayed { comparison: vec![row("kernel", 3), row("model", 4)], residue: vec![residue] }
 }

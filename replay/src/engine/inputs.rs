@@ -1,13 +1,14 @@
 //! What the model is told, and how it answers.
 
 use kmemlab_trace::event::{Event, Kind};
-use kmemlab_trace::measure::{FallbackKind, fallback_kind};
 use kmemlab_trace::unit::NodeId;
 
 use super::Replay;
 use crate::mirror::Effect;
 use crate::model::Request;
-use crate::rules::Fallback;
+
+/// No larger order is on a per-CPU list.
+const LARGEST: u8 = 15;
 
 /// What the model is told, in order: requests and frees, never places.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +41,7 @@ impl Replay<'_> {
     pub(super) fn listen(&mut self, event: &Event) {
         let (mut direct, mut late, mut batched) = (false, false, false);
         if self.has_begun {
-            self.count(event);
+            self.kernel.count(event, self.mirror.memory());
         }
         let cpu = usize::from(event.cpu.0).min(self.mirror.memory().machine().cpus - 1);
         for effect in self.mirror.effects() {
@@ -94,6 +95,9 @@ impl Replay<'_> {
                 if !batched {
                     self.inputs.push(Input::Free { cpu, kernel, order: event.order, direct });
                 }
+                if !event.context.is_task() && !direct {
+                    self.in_interrupt(kernel, event.order);
+                }
             }
             Kind::PageFreeBatched | Kind::ZoneLocked | Kind::PcpDrain => {
                 self.outcome.page_events += 1;
@@ -122,43 +126,10 @@ impl Replay<'_> {
         Some(pfn)
     }
 
-    /// Counts what the kernel did.
-    fn count(&mut self, event: &Event) {
-        let machine = self.mirror.memory().machine();
-        let cpu = usize::from(event.cpu.0).min(machine.cpus - 1);
-        let kernel = &mut self.kernel;
-        let taken = kernel.last_taken[cpu].take();
-        let pfn = event.pfn_or_address as u32;
-        let zone = self.mirror.memory().zone_of(pfn).unwrap_or(0);
-        match event.kind {
-            Kind::ZoneLocked => {
-                let is_refill = event.flag().unwrap_or(true) && event.migrate < 3;
-                if is_refill && machine.pcp_list(event.order, event.migrate).is_some() {
-                    kernel.moved.refilled(cpu, zone, event.order);
-                }
-                kernel.last_taken[cpu] = Some(pfn);
-            }
-            Kind::ExtFrag => {
-                let changed = event.flag != 0;
-                match fallback_kind(event.other_order, machine.block_order, changed) {
-                    FallbackKind::WholeClaim => kernel.fallbacks.whole_claims += 1,
-                    FallbackKind::SmallClaim => kernel.fallbacks.small_claims += 1,
-                    FallbackKind::Steal => kernel.fallbacks.steals += 1,
-                }
-                // A block that is told of here alone goes to the per-CPU list as well.
-                let alone = machine.rules.fallback != Fallback::MoveThenCount && taken != Some(pfn);
-                if alone && machine.pcp_list(event.order, event.migrate).is_some() {
-                    kernel.moved.refilled(cpu, zone, event.order);
-                }
-            }
-            Kind::PcpDrain => kernel.moved.drained(cpu, zone, event.order),
-            Kind::PageAlloc => {
-                kernel.moved.ended(cpu);
-                kernel.failures += u64::from(event.pfn().is_none());
-            }
-            Kind::PageFree | Kind::PageFreeBatched => kernel.moved.ended(cpu),
-            Kind::KswapdWakeup => kernel.kswapd_wakes += 1,
-            _ => {}
+    /// A free in an interrupt may have gone past its per-CPU list.
+    fn in_interrupt(&mut self, pfn: u32, order: u8) {
+        if let Some(zone) = self.mirror.memory().zone_of(pfn) {
+            self.steps.between(zone).interrupt_pages += 1i64 << order.min(LARGEST);
         }
     }
 

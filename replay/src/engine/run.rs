@@ -59,23 +59,17 @@ impl Run {
             Input::Alloc { kernel, request } => self.alloc(model, kernel, &request, false),
             Input::Bulk { kernel, request } => self.alloc(model, kernel, &request, true),
             Input::Failed { request } => model.refuse(&request),
-            Input::Free { cpu, kernel, order, direct } => {
-                let bound = self.bindings.take(kernel, order);
-                let pfn = bound.map_or(kernel, |bound| bound.pfn);
-                if bound.is_none() && order > 0 {
-                    model.free_from_before(cpu, pfn, order);
-                } else if direct {
-                    model.free_direct(pfn, order);
-                } else {
-                    model.free(cpu, pfn, order);
-                }
-            }
+            Input::Free { cpu, kernel, order, direct } => match self.bindings.take(kernel, order) {
+                None => model.free_from_before(cpu, kernel, order, direct),
+                Some(bound) if direct => model.free_direct(bound.pfn, order),
+                Some(bound) => model.free(cpu, bound.pfn, order),
+            },
             Input::Told { kernel, order } => {
                 // The model served it when the mirror found it missing.
-                let bound = self.bindings.take(kernel, order);
-                let bound = bound.unwrap_or(Bound { pfn: kernel, order });
-                self.bindings.bind(kernel, bound);
-                self.placed(model, kernel, bound.pfn, order);
+                if let Some(bound) = self.bindings.take(kernel, order) {
+                    self.bindings.bind(kernel, bound);
+                    self.placed(model, kernel, bound.pfn, order);
+                }
             }
             Input::Isolated { kernel, order } => {
                 if let Some(pfn) = model.isolate(kernel, order) {

@@ -6,7 +6,7 @@ use kmemlab_trace::reader::{BuddySample, BuddySamples, PageRuns};
 use kmemlab_trace::snapshot::BuddyRow;
 
 use super::inputs::Input;
-use super::{Replay, ReplayError, SampleRow};
+use super::{Replay, ReplayError, Row, SampleRow};
 use crate::compare::{Chunk, OpenSample};
 
 impl Replay<'_> {
@@ -19,6 +19,8 @@ impl Replay<'_> {
         while time > self.next_stop {
             self.close_passed(time);
             self.open_reached(time)?;
+            self.lists_reached(time);
+            self.losses.falls_before(time);
             let begin = |at: Option<u64>| at.unwrap_or(u64::MAX);
             let sample = match &self.open {
                 Some(open) => open.sample.stamp.after.0,
@@ -29,7 +31,8 @@ impl Replay<'_> {
                 None => begin(peek_run(&mut self.map)),
             };
             let worker = self.worker.next_due_ns();
-            self.next_stop = sample.min(chunk).min(worker).max(time);
+            let others = self.lists.next_ns().min(self.losses.next_ns());
+            self.next_stop = sample.min(chunk).min(worker).min(others).max(time);
             if self.next_stop == time {
                 break;
             }
@@ -43,13 +46,13 @@ impl Replay<'_> {
         if self.open.as_ref().is_some_and(|open| time > open.sample.stamp.after.0)
             && let Some(open) = self.open.take()
         {
-            open.close(&mut self.outcome.mirror);
+            self.close_sample(&open);
         }
         let passed = |chunk: &Chunk| chunk.runs.first().is_none_or(|run| time > run.stamp.after.0);
         if self.chunk.as_ref().is_some_and(passed)
-            && let Some(mut chunk) = self.chunk.take()
+            && let Some(chunk) = self.chunk.take()
         {
-            chunk.close(self.mirror.memory(), &mut self.outcome.mirror);
+            self.close_chunk(chunk);
         }
     }
 
@@ -59,13 +62,17 @@ impl Replay<'_> {
         {
             let Some(sample) = self.samples.next() else { break };
             let sample = sample?;
+            // The mirror knows nothing before the first page map is whole.
+            if sample.stamp.before.0 < self.seed.last_read() {
+                continue;
+            }
             self.segment_start = self.now();
             self.run_models();
             self.compare(&sample)?;
             let mut open = OpenSample::new(sample);
             open.look(self.mirror.memory());
             if open.sample.stamp.after.0 < time {
-                open.close(&mut self.outcome.mirror);
+                self.close_sample(&open);
             } else {
                 self.open = Some(open);
             }
@@ -76,7 +83,7 @@ impl Replay<'_> {
             if chunk.runs.first().is_some_and(|run| run.stamp.after.0 >= time) {
                 self.chunk = Some(chunk);
             } else {
-                chunk.close(self.mirror.memory(), &mut self.outcome.mirror);
+                self.close_chunk(chunk);
             }
         }
         Ok(())
@@ -131,12 +138,10 @@ impl Replay<'_> {
     }
 
     pub(super) fn look(&mut self) {
-        let Some(open) = &mut self.open else { return };
-        if open.look(self.mirror.memory())
-            && let Some(open) = self.open.take()
-        {
-            open.close(&mut self.outcome.mirror);
+        if let Some(open) = &mut self.open {
+            open.event(self.mirror.memory());
         }
+        self.lists.look(self.mirror.memory());
     }
 }
 
@@ -145,9 +150,9 @@ fn observed<'a>(
     sample: &BuddySample,
     row: &'a BuddyRow,
     free_blocks: &'a [u64],
-) -> SampleRow<'a> {
+) -> Row<'a> {
     let at_ns = sample.stamp.before.0;
-    SampleRow { source, at_ns, node: row.node.0, zone: &row.zone, free_blocks }
+    Row::Sample(SampleRow { source, at_ns, node: row.node.0, zone: &row.zone, free_blocks })
 }
 
 fn peek_sample(samples: &mut Peekable<BuddySamples>) -> Option<&BuddySample> {

@@ -4,6 +4,7 @@ use kmemlab_trace::event::Event;
 
 use super::{Effect, Mirror};
 use crate::pages::State;
+use crate::residue::Cause;
 use crate::seeding::Phase;
 
 impl Mirror {
@@ -12,7 +13,7 @@ impl Mirror {
         let Some((pfn, zone)) = self.page(event) else { return };
         let order = event.order;
         self.close_run(event);
-        let is_direct = self.count_free(pfn, event);
+        let is_direct = self.count_free(pfn, zone, event);
         let phase = self.seed.phase(pfn, event.time.0);
         match self.memory.pages.get(pfn).state() {
             State::Pcp => {
@@ -69,12 +70,12 @@ impl Mirror {
     }
 
     /// Numbers the free. `true` when the first pass found that it goes past the per-CPU lists.
-    pub(super) fn count_free(&mut self, pfn: u32, event: &Event) -> bool {
+    pub(super) fn count_free(&mut self, pfn: u32, zone: usize, event: &Event) -> bool {
         self.frees += 1;
         if !event.context.is_task()
             && let Some(learner) = &mut self.learner
         {
-            learner.freed(pfn, self.frees);
+            learner.freed(pfn, self.frees, zone, event);
         }
         let is_direct = self.next_direct == Some(self.frees);
         if is_direct {
@@ -163,13 +164,19 @@ impl Mirror {
             self.pcp_hits.drains += 1;
             self.pcp_hits.at_tail += u64::from(self.memory.back(node.list()) == Some(pfn));
             self.memory.pages.unlink(pfn);
+            if let Some(learner) = &mut self.learner {
+                learner.was_listed(pfn, zone);
+            }
         }
         let phase = self.seed.phase(pfn, event.time.0);
         if phase == Phase::Before {
             return;
         }
         if node.state() != State::Pcp && self.memory.block_at(pfn).is_some() {
-            self.residue.double_drains += u64::from(phase == Phase::After);
+            if phase == Phase::After {
+                self.residue.double_drains += 1;
+                self.misfit(Cause::UnseenAllocation, pfn, order, 1);
+            }
             return;
         }
         match node.state() {

@@ -8,6 +8,7 @@ use kmemlab_trace::event::Event;
 
 use super::{Effect, Mirror};
 use crate::pages::State;
+use crate::residue::Cause;
 use crate::seeding::Phase;
 
 /// Strides the free scanner uses: it doubles after a block that gave nothing.
@@ -29,6 +30,7 @@ impl Mirror {
         let found = exact.or_else(|| tries.iter().position(|try_| try_.1 == taken));
         if exact.is_none() {
             self.residue.unsolved_isolations += 1;
+            self.misfit(Cause::Isolation, start, 0, 0);
         }
         let Some(found) = found else {
             self.isolate_all(start, end, taken);
@@ -75,6 +77,9 @@ impl Mirror {
             }
         }
         self.residue.missing_takes += left;
+        if left > 0 {
+            self.misfit(Cause::Isolation, start, 0, -(left as i64));
+        }
     }
 
     fn take_isolated(&mut self, head: u32) {
@@ -90,6 +95,10 @@ impl Mirror {
     /// The fast search took at most one block of known size but unknown place: wait for the event
     /// that names one of its pages.
     pub(super) fn fast_isolate(&mut self, event: &Event) {
-        self.residue.ambiguous_isolations += u64::from(event.args[1] > 0);
+        let Some((pfn, _)) = self.page(event) else { return };
+        if event.args[1] > 0 && self.seed.phase(pfn, event.time.0) == Phase::After {
+            self.residue.ambiguous_isolations += 1;
+            self.misfit(Cause::FastSearch, pfn, 0, event.args[1]);
+        }
     }
 }

@@ -23,6 +23,14 @@ impl Mirror {
         }
     }
 
+    /// Which thread is at what, on every processor.
+    pub(super) fn watch(&mut self, event: &Event) {
+        let zone = self.page(event).map(|(_, zone)| zone);
+        if let Some(learner) = &mut self.learner {
+            learner.watch(event, zone);
+        }
+    }
+
     pub(super) fn learn_type(&mut self, pfn: u32, migrate: u8) {
         let block = (pfn >> self.memory.machine().block_order) as usize;
         if let Some(learner) = &mut self.learner {

@@ -4,6 +4,7 @@ use kmemlab_trace::event::Event;
 
 use super::{Effect, Mirror, Run};
 use crate::pages::State;
+use crate::residue::Cause;
 use crate::seeding::Phase;
 
 impl Mirror {
@@ -81,8 +82,9 @@ impl Mirror {
                 }
             }
             self.residue.direct_frees += 1 << node.order();
+            self.misfit(Cause::DirectFree, at, node.order(), -1);
             if let Some(learner) = &mut self.learner {
-                learner.was_direct(at);
+                learner.was_direct(at, self.memory.zone_of(at).unwrap_or(0));
             }
             self.make_sure_taken(at, node.order());
             let migrate = self.memory.block_type(at);
@@ -94,6 +96,7 @@ impl Mirror {
     /// Takes what is free of a range that is not one free block.
     pub(super) fn take_pieces(&mut self, pfn: u32, order: u8) {
         let (mut at, end) = (pfn, pfn + (1 << order));
+        let missing = self.residue.missing_takes;
         while at < end {
             match self.memory.block_at(at) {
                 Some((head, have)) => {
@@ -106,6 +109,12 @@ impl Mirror {
                     at += 1;
                 }
             }
+        }
+        let missing = self.residue.missing_takes - missing;
+        if missing == 1 << order {
+            self.misfit(Cause::UnseenFree, pfn, order, -1);
+        } else if missing > 0 {
+            self.misfit(Cause::UnseenFree, pfn, 0, -(missing as i64));
         }
     }
 

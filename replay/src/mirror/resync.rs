@@ -1,0 +1,122 @@
+//! After lost events: the mirror's counts are made those of a sample of `/proc/buddyinfo`.
+
+use super::Mirror;
+use crate::memory::End;
+use crate::pages::State;
+use crate::residue::Cause;
+
+impl Mirror {
+    /// Why a page is free in the kernel only (`is_free`) or in the mirror only.
+    pub(crate) fn cause_of(&self, pfn: u32, is_free: bool) -> Cause {
+        if !is_free {
+            let is_ambiguous = self.residue.ambiguous_isolations > 0;
+            return if is_ambiguous { Cause::FastSearch } else { Cause::UnseenAllocation };
+        }
+        let covering = (0..self.memory.machine().orders).find_map(|order| {
+            let node = self.memory.pages.get(pfn >> order << order);
+            let holds = node.state() != State::Unknown && node.order() >= order;
+            holds.then_some(node.state())
+        });
+        match covering {
+            Some(State::Pcp | State::Limbo) => Cause::DirectFree,
+            Some(State::Isolated) => Cause::Isolation,
+            _ => Cause::UnseenFree,
+        }
+    }
+
+    /// Makes a zone's counts the kernel's: surplus blocks leave their lists from the head, where
+    /// the kernel takes; missing ones come from the tails of the per-CPU lists, where the kernel
+    /// drains, or are put at unknown places. Answers the pages removed and added.
+    pub(crate) fn resync(&mut self, zone: usize, kernel: &[u64]) -> (u64, u64) {
+        let (mut removed, mut added) = (0, 0);
+        for order in (0..self.memory.machine().orders).rev() {
+            let wanted = kernel.get(usize::from(order)).copied().unwrap_or(0);
+            while self.memory.free_blocks(zone)[usize::from(order)] > wanted {
+                self.take_any(zone, order);
+                removed += 1 << order;
+            }
+        }
+        for order in (0..self.memory.machine().orders).rev() {
+            let wanted = kernel.get(usize::from(order)).copied().unwrap_or(0);
+            let mut lacking =
+                wanted.saturating_sub(self.memory.free_blocks(zone)[usize::from(order)]);
+            while lacking > 0 && self.put_any(zone, order) {
+                lacking -= 1;
+                added += 1 << order;
+            }
+        }
+        (removed, added)
+    }
+
+    /// The first block of that order, of the likeliest type.
+    fn take_any(&mut self, zone: usize, order: u8) {
+        let types = [1, 0, 2].into_iter().chain(3..self.memory.machine().types);
+        let head = types
+            .map(|migrate| self.memory.list(zone, order, migrate))
+            .find_map(|list| self.memory.front(list));
+        if let Some(head) = head {
+            self.memory.remove(head);
+        }
+    }
+
+    /// Puts a block on its list without merging, where nothing is known to be.
+    fn put_any(&mut self, zone: usize, order: u8) -> bool {
+        let place = self.waiting_place(zone, order).or_else(|| self.unknown_place(zone, order));
+        let Some(pfn) = place else { return false };
+        if self.memory.pages.get(pfn).state() == State::Pcp {
+            self.memory.pages.unlink(pfn);
+        }
+        self.forget_inner(pfn, order);
+        self.memory.pages.note(pfn, State::Unknown, 0);
+        self.memory.insert(pfn, order, self.memory.block_type(pfn), End::Tail);
+        true
+    }
+
+    /// The block that has waited longest on a per-CPU list of that order.
+    fn waiting_place(&self, zone: usize, order: u8) -> Option<u32> {
+        let machine = self.memory.machine();
+        let lists = (0..machine.cpus).flat_map(|cpu| {
+            (0..machine.pcp_lists())
+                .filter(|index| machine.pcp_list_order(*index) == order)
+                .map(move |index| (cpu, index))
+        });
+        let longest = lists
+            .map(|(cpu, index)| self.memory.pcp(zone, cpu, index))
+            .max_by_key(|list| self.memory.pages.lists[*list].len)?;
+        self.memory.back(longest).filter(|pfn| !self.merges(*pfn, order))
+    }
+
+    /// A block would merge with its buddy: it can not stand on a list as it is.
+    fn merges(&self, pfn: u32, order: u8) -> bool {
+        let buddy = self.memory.pages.get(pfn ^ (1 << order));
+        buddy.state() == State::Free && buddy.order() == order
+    }
+
+    /// The last place of a zone where nothing is known to be.
+    pub(super) fn unknown_place(&self, zone: usize, order: u8) -> Option<u32> {
+        let span = &self.memory.machine().zones[zone];
+        let size = 1u32 << order;
+        let mut at = span.end & !(size - 1);
+        while at >= span.start.saturating_add(size) {
+            at -= size;
+            if self.memory.zone_of(at) == Some(zone)
+                && !self.merges(at, order)
+                && self.is_unknown(at, order)
+            {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// Nothing is known of any page of a block.
+    fn is_unknown(&self, pfn: u32, order: u8) -> bool {
+        let known = |at: u32| self.memory.pages.get(at).state() != State::Unknown;
+        let mut inner = pfn..pfn + (1 << order);
+        let is_covered = (order..self.memory.machine().orders).any(|above| {
+            let node = self.memory.pages.get(pfn >> above << above);
+            node.state() != State::Unknown && node.order() >= above
+        });
+        !is_covered && !inner.any(known)
+    }
+}
