@@ -37,6 +37,10 @@ impl Bits {
 pub struct Learned {
     /// Type of each pageblock, where an event named it.
     types: Vec<u8>,
+    /// Type of the list on which a free block of the start was, where that need not be its
+    /// pageblock's; and the first such type of each pageblock, its likeliest type of its own.
+    lists: HashMap<u32, u8>,
+    first_lists: HashMap<usize, u8>,
     /// Types that a pageblock cannot have had at the start, as bits.
     excluded: Vec<u8>,
     /// Free blocks of the start in the order in which they were taken.
@@ -72,6 +76,17 @@ impl Learned {
         {
             *known = migrate;
         }
+    }
+
+    /// A free block of the start was on a list of this type.
+    pub(crate) fn list_type(&mut self, head: u32, block: usize, migrate: u8) {
+        self.lists.entry(head).or_insert(migrate);
+        self.first_lists.entry(block).or_insert(migrate);
+    }
+
+    /// The type of the list on which a free block of the start was, if it was seen there.
+    pub(crate) fn list_of(&self, head: u32) -> Option<u8> {
+        self.lists.get(&head).copied()
     }
 
     /// The kernel passed over a list of this type as empty: a free block of the start that was
@@ -171,7 +186,8 @@ impl Learned {
 
     /// The starting type of a pageblock, if an event told it.
     pub(crate) fn type_of(&self, block: usize) -> Option<u8> {
-        self.types.get(block).copied().filter(|migrate| *migrate != UNTOLD)
+        let told = self.types.get(block).copied().filter(|migrate| *migrate != UNTOLD);
+        told.or_else(|| self.first_lists.get(&block).copied())
     }
 
     /// Where a free block of the start stood in its list; blocks never taken stand last.

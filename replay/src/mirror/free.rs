@@ -182,9 +182,8 @@ impl Mirror {
             }
             _ => {}
         }
-        self.learn_type(pfn, event.migrate);
         self.make_sure_taken(pfn, order);
-        self.memory.set_block_type(pfn, event.migrate);
+        self.drained_type(pfn, node, event.migrate);
         self.memory.free(pfn, order, event.migrate, false);
     }
 }

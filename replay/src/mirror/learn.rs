@@ -4,7 +4,7 @@ use kmemlab_trace::event::Event;
 
 use super::Mirror;
 use crate::learning::Learned;
-use crate::pages::State;
+use crate::pages::{Node, State};
 
 impl Mirror {
     /// The page map is whole: puts the blocks on the per-CPU lists that the first pass saw leave
@@ -28,6 +28,31 @@ impl Mirror {
         if let Some(learner) = &mut self.learner {
             learner.block_type(block, migrate);
         }
+    }
+
+    /// A free block is on the list of this type.
+    pub(super) fn learn_list(&mut self, head: u32, migrate: u8) {
+        let machine = self.memory.machine();
+        let block = (head >> machine.block_order) as usize;
+        let follows = machine.rules.lists_follow_blocks();
+        let is_seed = self.memory.pages.get(head).is_seed();
+        let Some(learner) = &mut self.learner else { return };
+        if follows {
+            learner.block_type(block, migrate);
+        } else if is_seed {
+            learner.list_type(head, block, migrate);
+        }
+    }
+
+    /// A block was drained with this type: its pageblock's, unless it keeps that of the list it was
+    /// taken from.
+    pub(super) fn drained_type(&mut self, pfn: u32, node: Node, migrate: u8) {
+        let is_kept = node.state() != State::Pcp || node.is_fresh();
+        if is_kept && !self.memory.machine().rules.lists_follow_blocks() {
+            return;
+        }
+        self.learn_type(pfn, migrate);
+        self.memory.set_block_type(pfn, migrate);
     }
 
     /// A block is about to leave its free list from the head.

@@ -36,7 +36,7 @@ impl Mirror {
         match self.memory.block_at(pfn) {
             Some((head, have)) if have >= order => {
                 self.learn_taken(head);
-                self.learn_type(pfn, migrate);
+                self.learn_list(head, migrate);
                 // Blocks that compaction took from unknown places still stand on the lists.
                 let is_certain = self.residue.ambiguous_isolations == 0;
                 if have > order && is_certain && self.learner.is_some() {
@@ -49,7 +49,9 @@ impl Mirror {
                 } else {
                     self.memory.carve(head, pfn, order);
                 }
-                self.memory.set_block_type(pfn, migrate);
+                if self.memory.machine().rules.lists_follow_blocks() {
+                    self.memory.set_block_type(pfn, migrate);
+                }
             }
             _ => self.take_pieces(pfn, order),
         }
@@ -144,6 +146,7 @@ impl Mirror {
         }
         self.make_sure_taken(pfn, order);
         self.memory.pages.push_back(list, pfn, State::Pcp, order);
+        self.memory.pages.mark_fresh(pfn);
     }
 
     /// The block at the head of a per-CPU list has left it without an event.
