@@ -132,8 +132,10 @@ struct Run {
     /// Blocks on the list before the run.
     before: u32,
     taken: u32,
-    /// The last block taken.
+    /// The first and the last block taken.
+    first: u32,
     last: u32,
+    migrate: u8,
     order: u8,
     open: bool,
 }
@@ -304,7 +306,7 @@ impl Mirror {
             _ if self.memory.block_at(pfn).is_some() => return,
             _ => {}
         }
-        self.runs[cpu].open = false;
+        self.end_run(cpu, pfn, event);
         self.make_sure_taken(pfn, order);
         self.memory.pages.note(pfn, State::Live, order);
     }
