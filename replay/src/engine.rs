@@ -100,7 +100,8 @@ pub fn replay(
     let mut notes = Vec::new();
     let seed = start::seed(recording, &machine, &mut notes)?;
     let start = start::numbers(recording, &machine, seed.last_read())?;
-    let learned = learn(recording, &machine, seed.clone())?;
+    let counts = start::next_counts(recording, &machine, start.since_ns)?;
+    let learned = learn(recording, &machine, seed.clone(), counts)?;
     let mut replay = Replay::new(recording, machine, seed, learned, start, options, observe)?;
     replay.outcome.notes = notes;
     replay.outcome.rules_by_probe = rules_by_probe;
@@ -123,16 +124,27 @@ pub fn replay(
 }
 
 /// The first pass: what no file tells of the start.
-fn learn(recording: &Recording, machine: &Machine, seed: Seed) -> Result<Learned, ReplayError> {
+fn learn(
+    recording: &Recording,
+    machine: &Machine,
+    seed: Seed,
+    counts: Option<(u64, Vec<i64>)>,
+) -> Result<Learned, ReplayError> {
+    let counted_ns = counts.as_ref().map_or(u64::MAX, |(at, _)| *at);
+    let mut known = None;
     let mut mirror = Mirror::learning(machine, seed);
     let mut worker = Worker::new(machine.cpus, 0, None);
     for batch in recording.events()? {
         for event in batch?.iter_only(mirror::KINDS) {
+            if known.is_none() && event.time.0 >= counted_ns {
+                known = Some(mirror.known_waiting());
+            }
             mirror.step(&event);
             worker.watch(&event);
         }
     }
-    let mut learned = mirror.into_learned().unwrap_or_default();
+    let counted = counts.map(|(_, counts)| counts).zip(known);
+    let mut learned = mirror.into_learned(counted).unwrap_or_default();
     learned.worker_ns = worker.first_run_ns();
     Ok(learned)
 }
@@ -209,6 +221,7 @@ impl<'a> Replay<'a> {
     /// The page map is whole: from here the model decides by itself, from the kernel's own state.
     fn begin_model(&mut self) {
         self.mirror.recall_waiting(&self.learned);
+        start::settle(&mut self.start, &self.learned, self.mirror.memory());
         self.inputs.clear();
         let model = Model::new(self.mirror.memory().clone(), &self.seed, &self.start);
         self.model = Some(model);

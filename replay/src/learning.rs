@@ -59,6 +59,9 @@ pub struct Learned {
     batched: Bits,
     /// The last free of each page that may be told of again.
     last_free: HashMap<u32, u64>,
+    /// Pages of each zone and processor that waited at the start and of which no event told until
+    /// the lists were counted again; empty where they were not.
+    pub(crate) untold: Vec<i64>,
     /// When the vmstat worker was first seen.
     pub(crate) worker_ns: Option<u64>,
 }
@@ -193,6 +196,11 @@ impl Learned {
     /// Where a free block of the start stood in its list; blocks never taken stand last.
     pub(crate) fn rank(&self, pfn: u32) -> u32 {
         self.taken.get(&pfn).copied().unwrap_or(u32::MAX)
+    }
+
+    /// Pages seen to leave a per-CPU list on which they waited at the start.
+    pub(crate) fn waiting_pages(&self, list: usize) -> i64 {
+        self.waiting(list).map(|(_, order)| 1i64 << order).sum()
     }
 
     /// The blocks that waited on a per-CPU list, head to tail, as far as they were seen to leave.

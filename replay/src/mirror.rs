@@ -200,11 +200,6 @@ impl Mirror {
         mirror
     }
 
-    /// What a learning mirror has learned.
-    pub fn into_learned(self) -> Option<Learned> {
-        self.learner.map(Learned::finish)
-    }
-
     /// What the last event brought to light besides itself; empty after most events.
     #[must_use]
     #[inline]
