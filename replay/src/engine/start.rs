@@ -72,12 +72,11 @@ pub(super) fn numbers(
             let cpu = Some(Cpu(cpu as u16));
             let high = of(cpu, "pcp_high");
             // 6.7 to 6.12 tune the limit between two that /proc does not tell.
-            let low = mark("low") + of(None, "boost").max(0) as u64;
             let (least, most) = if is_set_by_hand || high == 0 {
                 (high, high)
             } else {
                 let (least, most) =
-                    limits::high(zone.managed, low, host.cpus.len() as u64, &machine.rules);
+                    limits::high(zone.managed, mark("low"), host.cpus.len() as u64, &machine.rules);
                 (least as i64, most as i64)
             };
             let limit = |key: &str, computed: i64| match of(cpu, key) {
