@@ -320,6 +320,15 @@ impl Memory {
         self.insert(at, have, migrate, end);
     }
 
+    /// Puts a free block of the start where one stands that was freed just now.
+    pub(crate) fn put_in_front(&mut self, head: u32) {
+        let top = self.machine.orders - 1;
+        let (order, migrate) = self.remove(head);
+        let end = if self.is_merge_likely(head, order, top) { End::Tail } else { End::Head };
+        self.insert(head, order, migrate, end);
+        self.pages.mark_seed(head);
+    }
+
     /// Whether two blocks of at least a pageblock may become one; retypes the partner where the
     /// release does.
     fn may_merge(&mut self, at: u32, buddy: u32, order: u8, migrate: u8) -> bool {
