@@ -17,10 +17,12 @@ use crate::rules::Rules;
 use crate::seeding::Seed;
 use crate::worker::Worker;
 
+mod habits;
 mod inputs;
 mod samples;
 mod start;
 
+use habits::Habits;
 use inputs::Input;
 
 /// The events that the mirror or the model listen to.
@@ -158,6 +160,7 @@ struct Replay<'a> {
     model_from: u64,
     seed: Seed,
     start: Start,
+    habits: Habits,
     learned: Learned,
     bindings: Bindings,
     inputs: Vec<Input>,
@@ -200,6 +203,7 @@ impl<'a> Replay<'a> {
             model_from: start.since_ns,
             seed,
             start,
+            habits: Habits::default(),
             learned,
             bindings,
             inputs: Vec::new(),
@@ -246,6 +250,11 @@ impl<'a> Replay<'a> {
         }
         self.last_event = time;
         self.mirror.step(event);
+        if self.model.is_none()
+            && let Some((_, zone)) = self.mirror.page(event)
+        {
+            self.habits.watch(event, self.mirror.effects(), zone, &mut self.start);
+        }
         self.listen(event);
         if self.inputs.len() >= 65_536 {
             self.run_model();

@@ -129,17 +129,37 @@ impl PerCpu {
         pages.clamp(self.batch, most)
     }
 
-    /// A block was freed: counts it; answers the pages that must go back to the buddy lists
-    /// (`free_frozen_page_commit`).
-    fn freed(&mut self, order: u8, rules: &Rules, reclaiming: bool, below_high: bool) -> i64 {
+    /// What a free leaves in the counters.
+    pub(crate) fn note_free(&mut self, order: u8) {
         self.alloc_factor >>= 1;
-        self.count += 1 << order;
-        let is_high_order = order > 0 && order <= COSTLY_ORDER;
-        let free_high = is_high_order && self.frees_high(rules.free_high);
-        self.freed_high_order = is_high_order;
+        self.freed_high_order = is_high_order(order);
         if self.free_count < self.batch << SCALE_MAX {
             self.free_count += 1 << order;
         }
+    }
+
+    /// What an allocation leaves in the counters.
+    pub(crate) fn note_alloc(&mut self) {
+        self.free_count >>= 1;
+        self.free_factor >>= 1;
+    }
+
+    /// What a refill of order 0 leaves in the counters.
+    pub(crate) fn note_refill(&mut self) {
+        self.alloc_factor = (self.alloc_factor + 1).min(SCALE_MAX);
+    }
+
+    /// What a drain leaves in the counters.
+    pub(crate) fn note_drain(&mut self) {
+        self.free_factor = (self.free_factor + 1).min(SCALE_MAX);
+    }
+
+    /// A block was freed: counts it; answers the pages that must go back to the buddy lists
+    /// (`free_frozen_page_commit`).
+    fn freed(&mut self, order: u8, rules: &Rules, reclaiming: bool, below_high: bool) -> i64 {
+        self.count += 1 << order;
+        let free_high = is_high_order(order) && self.frees_high(rules.free_high);
+        self.note_free(order);
         let high = if rules.pcp_high == PcpHigh::Auto {
             self.limit(free_high, reclaiming, below_high)
         } else {
@@ -147,6 +167,10 @@ impl PerCpu {
         };
         if self.count < high { 0 } else { self.drain_pages(high, free_high, rules.pcp_drain) }
     }
+}
+
+fn is_high_order(order: u8) -> bool {
+    order > 0 && order <= COSTLY_ORDER
 }
 
 impl Model {
@@ -164,8 +188,7 @@ impl Model {
     ) -> Option<u32> {
         let set = self.pcp_index(zone, request.cpu);
         if !self.is_bulk {
-            self.pcps[set].free_count >>= 1;
-            self.pcps[set].free_factor >>= 1;
+            self.pcps[set].note_alloc();
         }
         let list = self.memory.pcp(zone, request.cpu, index);
         if self.memory.front(list).is_none() {
