@@ -19,6 +19,7 @@ use crate::rules::Rules;
 use crate::seeding::Seed;
 use crate::worker::Worker;
 
+mod habits;
 mod inputs;
 mod kernel;
 mod lists;
@@ -28,6 +29,7 @@ mod run;
 mod samples;
 mod start;
 
+use habits::Habits;
 use inputs::Input;
 use kernel::KernelCounts;
 use lists::Lists;
@@ -129,7 +131,8 @@ pub fn replay(
     let mut notes = Vec::new();
     let seed = start::seed(recording, &machine, &mut notes)?;
     let start = start::numbers(recording, &machine, seed.last_read())?;
-    let learned = learn(recording, &machine, seed.clone())?;
+    let counts = start::next_counts(recording, &machine, start.since_ns)?;
+    let learned = learn(recording, &machine, seed.clone(), counts)?;
     let mut replay = Replay::new(recording, machine, seed, learned, start, options, observe)?;
     replay.outcome.notes = notes;
     replay.outcome.rules_by_probe = rules_by_probe;
@@ -152,16 +155,27 @@ pub fn replay(
 }
 
 /// The first pass: what no file tells of the start.
-fn learn(recording: &Recording, machine: &Machine, seed: Seed) -> Result<Learned, ReplayError> {
+fn learn(
+    recording: &Recording,
+    machine: &Machine,
+    seed: Seed,
+    counts: Option<(u64, Vec<i64>)>,
+) -> Result<Learned, ReplayError> {
+    let counted_ns = counts.as_ref().map_or(u64::MAX, |(at, _)| *at);
+    let mut known = None;
     let mut mirror = Mirror::learning(machine, seed);
     let mut worker = Worker::new(machine.cpus, 0, None);
     for batch in recording.events()? {
         for event in batch?.iter_only(mirror::KINDS) {
+            if known.is_none() && event.time.0 >= counted_ns {
+                known = Some(mirror.known_waiting());
+            }
             mirror.step(&event);
             worker.watch(&event);
         }
     }
-    let mut learned = mirror.into_learned().unwrap_or_default();
+    let counted = counts.map(|(_, counts)| counts).zip(known);
+    let mut learned = mirror.into_learned(counted).unwrap_or_default();
     learned.worker_ns = worker.first_run_ns();
     Ok(learned)
 }
@@ -177,6 +191,7 @@ struct Replay<'a> {
     has_begun: bool,
     seed: Seed,
     start: Start,
+    habits: Habits,
     learned: Learned,
     inputs: Vec<Input>,
     names: Vec<String>,
@@ -225,6 +240,7 @@ impl<'a> Replay<'a> {
             has_begun: false,
             seed,
             start,
+            habits: Habits::default(),
             learned,
             inputs: Vec::new(),
             names: Vec::new(),
@@ -248,6 +264,7 @@ impl<'a> Replay<'a> {
     /// state.
     fn begin_models(&mut self) {
         self.mirror.recall_waiting(&self.learned);
+        start::settle(&mut self.start, &self.learned, self.mirror.memory());
         self.inputs.clear();
         for run in &mut self.models {
             run.begin(self.mirror.memory(), &self.seed, &self.start);
@@ -277,6 +294,11 @@ impl<'a> Replay<'a> {
         self.mirror.step(event);
         if !self.mirror.misfits().is_empty() {
             self.misfits(event);
+        }
+        if !self.has_begun
+            && let Some((_, zone)) = self.mirror.page(event)
+        {
+            self.habits.watch(event, self.mirror.effects(), zone, &mut self.start);
         }
         self.listen(event);
         if self.inputs.len() >= 65_536 {

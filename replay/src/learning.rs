@@ -43,6 +43,10 @@ impl Bits {
 pub struct Learned {
     /// Type of each pageblock, where an event named it.
     types: Vec<u8>,
+    /// Type of the list on which a free block of the start was, where that need not be its
+    /// pageblock's; and the first such type of each pageblock, its likeliest type of its own.
+    lists: HashMap<u32, u8>,
+    first_lists: HashMap<usize, u8>,
     /// Types that a pageblock cannot have had at the start, as bits.
     excluded: Vec<u8>,
     /// Free blocks of the start in the order in which they were taken.
@@ -60,6 +64,9 @@ pub struct Learned {
     batched: Bits,
     /// The last free of each page that may be told of again.
     last_free: HashMap<u32, u64>,
+    /// Pages of each zone and processor that waited at the start and of which no event told until
+    /// the lists were counted again; empty where they were not.
+    pub(crate) untold: Vec<i64>,
     /// When the vmstat worker was first seen.
     pub(crate) worker_ns: Option<u64>,
 }
@@ -77,6 +84,17 @@ impl Learned {
         {
             *known = migrate;
         }
+    }
+
+    /// A free block of the start was on a list of this type.
+    pub(crate) fn list_type(&mut self, head: u32, block: usize, migrate: u8) {
+        self.lists.entry(head).or_insert(migrate);
+        self.first_lists.entry(block).or_insert(migrate);
+    }
+
+    /// The type of the list on which a free block of the start was, if it was seen there.
+    pub(crate) fn list_of(&self, head: u32) -> Option<u8> {
+        self.lists.get(&head).copied()
     }
 
     /// The kernel passed over a list of this type as empty: a free block of the start that was
@@ -187,12 +205,18 @@ impl Learned {
 
     /// The starting type of a pageblock, if an event told it.
     pub(crate) fn type_of(&self, block: usize) -> Option<u8> {
-        self.types.get(block).copied().filter(|migrate| *migrate != UNTOLD)
+        let told = self.types.get(block).copied().filter(|migrate| *migrate != UNTOLD);
+        told.or_else(|| self.first_lists.get(&block).copied())
     }
 
     /// Where a free block of the start stood in its list; blocks never taken stand last.
     pub(crate) fn rank(&self, pfn: u32) -> u32 {
         self.taken.get(&pfn).copied().unwrap_or(u32::MAX)
+    }
+
+    /// Pages seen to leave a per-CPU list on which they waited at the start.
+    pub(crate) fn waiting_pages(&self, list: usize) -> i64 {
+        self.waiting(list).map(|(_, order)| 1i64 << order).sum()
     }
 
     /// The blocks that waited on a per-CPU list, head to tail, as far as they were seen to leave.

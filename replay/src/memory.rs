@@ -12,6 +12,7 @@ use crate::pages::{NIL, Pages, State};
 use crate::rules::MergeLimit;
 
 mod laws;
+mod look;
 mod work;
 
 pub use work::Work;
@@ -219,39 +220,6 @@ impl Memory {
         None
     }
 
-    /// Whether a page is in a block that is free, waits on a per-CPU list, or is known to be taken.
-    pub(crate) fn is_spoken_for(&self, page: u32) -> bool {
-        (0..self.machine.orders).any(|order| {
-            let head = page >> order << order;
-            let node = self.pages.get(head);
-            node.state() != State::Unknown && page - head < 1 << node.order()
-        })
-    }
-
-    /// The first free page at or after `from` and before `to`, and the end of its block.
-    #[must_use]
-    pub fn next_free(&self, from: u32, to: u32) -> Option<(u32, u32)> {
-        let of = |head: u32, order: u8| head.saturating_add(1 << order).min(to);
-        if from >= to {
-            return None;
-        }
-        if let Some((head, order)) = self.block_at(from) {
-            return Some((from, of(head, order)));
-        }
-        let block = 1u32 << self.machine.block_order;
-        let mut at = from + 1;
-        while at < to {
-            let node = self.pages.get(at);
-            if node.state() == State::Free {
-                return Some((at, of(at, node.order())));
-            }
-            // An untouched pageblock has nothing beyond its head.
-            let is_head = at & (block - 1) == 0;
-            at += if is_head && !self.pages.is_touched(at) { block } else { 1 };
-        }
-        None
-    }
-
     #[inline]
     fn is_free_block(&self, pfn: u32, order: u8) -> bool {
         let node = self.pages.get(pfn);
@@ -365,6 +333,15 @@ impl Memory {
         self.insert(at, have, migrate, if is_tail { End::Tail } else { End::Head });
     }
 
+    /// Puts a free block of the start where one stands that was freed just now.
+    pub(crate) fn put_in_front(&mut self, head: u32) {
+        let top = self.machine.orders - 1;
+        let (order, migrate) = self.remove(head);
+        let end = if self.is_merge_likely(head, order, top) { End::Tail } else { End::Head };
+        self.insert(head, order, migrate, end);
+        self.pages.mark_seed(head);
+    }
+
     /// Whether two blocks of at least a pageblock may become one; retypes the partner where the
     /// release does.
     fn may_merge(&mut self, at: u32, buddy: u32, order: u8, migrate: u8) -> bool {
@@ -449,16 +426,6 @@ impl Memory {
         heads
     }
 
-    /// Free pages of a page's pageblock that are on buddy lists.
-    #[must_use]
-    pub fn free_in_block(&self, pfn: u32) -> u64 {
-        let start = pfn >> self.machine.block_order << self.machine.block_order;
-        if self.block_at(start).is_some_and(|(_, order)| order >= self.machine.block_order) {
-            return 1 << self.machine.block_order;
-        }
-        self.free_heads(pfn).into_iter().map(|head| 1u64 << self.pages.get(head).order()).sum()
-    }
-
     /// Blocks on the per-CPU lists of a zone and processor, in pages.
     #[must_use]
     pub fn pcp_pages(&self, zone: usize, cpu: usize) -> u64 {
@@ -474,27 +441,5 @@ impl Memory {
     #[must_use]
     pub fn state_bytes(&self) -> u64 {
         self.pages.bytes() + (self.zone_of.len() + self.block_type.len()) as u64
-    }
-
-    /// A number that is equal for equal states, on every machine: FNV-1a over all lists in order,
-    /// and the pageblock types.
-    #[must_use]
-    pub fn digest(&self) -> u64 {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        let mut eat = |value: u64| {
-            for byte in value.to_le_bytes() {
-                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-            }
-        };
-        for list in 0..self.pages.lists.len() {
-            eat(list as u64);
-            for pfn in self.pages.iter(list) {
-                eat(u64::from(pfn) << 8 | u64::from(self.pages.get(pfn).order()));
-            }
-        }
-        for migrate in &self.block_type {
-            eat(u64::from(*migrate));
-        }
-        hash
     }
 }

@@ -134,8 +134,10 @@ struct Run {
     /// Blocks on the list before the run.
     before: u32,
     taken: u32,
-    /// The last block taken.
+    /// The first and the last block taken.
+    first: u32,
     last: u32,
+    migrate: u8,
     order: u8,
     open: bool,
 }
@@ -200,11 +202,6 @@ impl Mirror {
         let mut mirror = Self::new(machine, seed, None);
         mirror.learner = Some(Learned::new(machine));
         mirror
-    }
-
-    /// What a learning mirror has learned.
-    pub fn into_learned(self) -> Option<Learned> {
-        self.learner.map(Learned::finish)
     }
 
     /// What the last event brought to light besides itself; empty after most events.
@@ -326,7 +323,7 @@ impl Mirror {
             _ if self.memory.block_at(pfn).is_some() => return,
             _ => {}
         }
-        self.runs[cpu].open = false;
+        self.end_run(cpu, pfn, event);
         self.make_sure_taken(pfn, order);
         self.memory.pages.note(pfn, State::Live, order);
     }

@@ -56,11 +56,17 @@ impl Node {
         self.tag & SEED != 0
     }
 
+    /// A block on a per-CPU list that came from the buddy lists, not from a free.
+    pub(crate) fn is_fresh(self) -> bool {
+        self.tag & SEED != 0
+    }
+
     pub(crate) fn list(self) -> usize {
         (self.tag >> 8) as usize
     }
 }
 
+/// The mark of a free block of the start, and of a block on a per-CPU list that nobody had yet.
 const SEED: u32 = 8;
 
 fn tag(state: State, order: u8, list: usize) -> u32 {
@@ -213,6 +219,11 @@ impl Pages {
 
     /// Marks a free block as one of the start's.
     pub(crate) fn mark_seed(&mut self, pfn: u32) {
+        self.at(pfn).tag |= SEED;
+    }
+
+    /// Marks a block on a per-CPU list as one that came from the buddy lists.
+    pub(crate) fn mark_fresh(&mut self, pfn: u32) {
         self.at(pfn).tag |= SEED;
     }
 

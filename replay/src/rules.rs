@@ -266,6 +266,15 @@ impl Rules {
         }
     }
 
+    /// A free block is on the list of its pageblock's type, always (6.10). Before, a block taken
+    /// over without its pageblock is on the list of the type that took it, and a page on a per-CPU
+    /// list keeps the type of the list it came from, or of its pageblock when it was freed.
+    #[must_use]
+    #[inline]
+    pub fn lists_follow_blocks(&self) -> bool {
+        self.fallback != Fallback::MoveThenCount
+    }
+
     /// The name of the row: its first release.
     #[must_use]
     pub fn name(&self) -> String {

@@ -136,7 +136,8 @@ impl Seed {
         }
         blocks.sort_unstable();
         for (_, pfn, order) in blocks {
-            memory.insert(pfn, order, memory.block_type(pfn), End::Tail);
+            let list = learned.and_then(|learned| learned.list_of(pfn));
+            memory.insert(pfn, order, list.unwrap_or(memory.block_type(pfn)), End::Tail);
             memory.pages.mark_seed(pfn);
         }
     }

@@ -3,7 +3,7 @@
 mkdir -p /tmp/load/empty
 cd /tmp/load || exit 1
 round=0
-while [ $round -lt 8 ]; do
+while [ $round -lt 14 ]; do
     round=$((round + 1))
     for file in 1 2 3 4; do
         /bin/busybox dd if=/dev/zero of=file$file bs=64k count=4 2>/dev/null

@@ -5,8 +5,10 @@ use kmemlab_trace::reader::{Recording, ZoneSample};
 use kmemlab_trace::unit::Cpu;
 
 use super::ReplayError;
+use crate::learning::Learned;
 use crate::limits;
 use crate::machine::{Machine, ZoneSpan};
+use crate::memory::Memory;
 use crate::model::{Start, Watermarks};
 use crate::policy::percpu::PerCpu;
 use crate::rules::PcpHigh;
@@ -72,12 +74,11 @@ pub(super) fn numbers(
             let cpu = Some(Cpu(cpu as u16));
             let high = of(cpu, "pcp_high");
             // 6.7 to 6.12 tune the limit between two that /proc does not tell.
-            let low = mark("low") + of(None, "boost").max(0) as u64;
             let (least, most) = if is_set_by_hand || high == 0 {
                 (high, high)
             } else {
                 let (least, most) =
-                    limits::high(zone.managed, low, host.cpus.len() as u64, &machine.rules);
+                    limits::high(zone.managed, mark("low"), host.cpus.len() as u64, &machine.rules);
                 (least as i64, most as i64)
             };
             let limit = |key: &str, computed: i64| match of(cpu, key) {
@@ -96,4 +97,40 @@ pub(super) fn numbers(
         }
     }
     Ok(start)
+}
+
+/// Pages that waited at the start and left without an event before they were counted again: mostly
+/// the first kernel stack's, taken in bulk when the recorded command began. The model cannot know
+/// of the request, so it does not count them from the beginning.
+pub(super) fn settle(start: &mut Start, learned: &Learned, memory: &Memory) {
+    for (set, pcp) in start.pcps.iter_mut().enumerate() {
+        let known = memory.pcp_pages(set / start.cpus, set % start.cpus) as i64;
+        if let Some(untold) = learned.untold.get(set) {
+            pcp.count = pcp.count.min(known + untold);
+        }
+    }
+}
+
+/// The lengths of the per-CPU lists when the kernel counted them next after the start, in pages:
+/// when, and by zone and processor.
+pub(super) fn next_counts(
+    recording: &Recording,
+    machine: &Machine,
+    since: u64,
+) -> Result<Option<(u64, Vec<i64>)>, ReplayError> {
+    for sample in recording.zoneinfo()? {
+        let sample = sample?;
+        if sample.stamp.before.0 <= since {
+            continue;
+        }
+        let mut counts = Vec::new();
+        for zone in &machine.zones {
+            for cpu in (0..machine.cpus).map(|cpu| Some(Cpu(cpu as u16))) {
+                let count = sample.value(zone.node, &zone.name, cpu, "pcp_count");
+                counts.push(count.unwrap_or(0));
+            }
+        }
+        return Ok(Some((sample.stamp.before.0, counts)));
+    }
+    Ok(None)
 }

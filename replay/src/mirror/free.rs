@@ -154,6 +154,16 @@ impl Mirror {
         }
     }
 
+    /// The page map, read later, knows a page as free: the event tells that it was freed between
+    /// others of which the map, read earlier there, did not know.
+    fn was_freed(&mut self, pfn: u32) {
+        if let Some((head, _)) = self.memory.block_at(pfn)
+            && self.memory.pages.get(head).is_seed()
+        {
+            self.memory.put_in_front(head);
+        }
+    }
+
     /// A block left a per-CPU list and is on the buddy lists, merged.
     pub(super) fn pcp_drain(&mut self, event: &Event) {
         let Some((pfn, zone)) = self.page(event) else { return };
@@ -169,6 +179,9 @@ impl Mirror {
             }
         }
         let phase = self.seed.phase(pfn, event.time.0);
+        if phase != Phase::After {
+            self.was_freed(pfn);
+        }
         if phase == Phase::Before {
             return;
         }
@@ -189,9 +202,8 @@ impl Mirror {
             }
             _ => {}
         }
-        self.learn_type(pfn, event.migrate);
         self.make_sure_taken(pfn, order);
-        self.memory.set_block_type(pfn, event.migrate);
+        self.drained_type(pfn, node, event.migrate);
         self.memory.free(pfn, order, event.migrate, false);
     }
 }

@@ -4,9 +4,29 @@ use kmemlab_trace::event::Event;
 
 use super::Mirror;
 use crate::learning::Learned;
-use crate::pages::State;
+use crate::memory::Memory;
+use crate::pages::{Node, State};
+
+/// Pages of a zone and processor that waited at the start and were seen to leave.
+fn seen_to_leave(memory: &Memory, learned: &Learned, zone: usize, cpu: usize) -> i64 {
+    let lists = 0..memory.machine().pcp_lists();
+    lists.map(|index| learned.waiting_pages(memory.pcp(zone, cpu, index))).sum()
+}
 
 impl Mirror {
+    /// What a learning mirror has learned; `counted` are the pages of each zone and processor that
+    /// the kernel counted, and [`Self::known_waiting`] at that moment.
+    pub(crate) fn into_learned(self, counted: Option<(Vec<i64>, Vec<i64>)>) -> Option<Learned> {
+        let mut learned = self.learner?.finish();
+        let (counts, known) = counted.unwrap_or_default();
+        let cpus = self.memory.machine().cpus;
+        for (set, (count, known)) in counts.into_iter().zip(known).enumerate() {
+            let left = seen_to_leave(&self.memory, &learned, set / cpus, set % cpus);
+            learned.untold.push((count - known - left).max(0));
+        }
+        Some(learned)
+    }
+
     /// The page map is whole: puts the blocks on the per-CPU lists that the first pass saw leave
     /// them, behind those that came since.
     pub fn recall_waiting(&mut self, learned: &Learned) {
@@ -31,11 +51,50 @@ impl Mirror {
         }
     }
 
+    /// Pages of each zone and processor that are known to wait now, less those that waited at the
+    /// start and have been seen to leave: with all of these ever seen to, those known to wait now.
+    pub(crate) fn known_waiting(&self) -> Vec<i64> {
+        let machine = self.memory.machine();
+        let sets =
+            (0..machine.zones.len()).flat_map(|zone| (0..machine.cpus).map(move |cpu| (zone, cpu)));
+        sets.map(|(zone, cpu)| {
+            let known = self.memory.pcp_pages(zone, cpu) as i64;
+            let left = |learner: &Learned| seen_to_leave(&self.memory, learner, zone, cpu);
+            known - self.learner.as_ref().map_or(0, left)
+        })
+        .collect()
+    }
+
     pub(super) fn learn_type(&mut self, pfn: u32, migrate: u8) {
         let block = (pfn >> self.memory.machine().block_order) as usize;
         if let Some(learner) = &mut self.learner {
             learner.block_type(block, migrate);
         }
+    }
+
+    /// A free block is on the list of this type.
+    pub(super) fn learn_list(&mut self, head: u32, migrate: u8) {
+        let machine = self.memory.machine();
+        let block = (head >> machine.block_order) as usize;
+        let follows = machine.rules.lists_follow_blocks();
+        let is_seed = self.memory.pages.get(head).is_seed();
+        let Some(learner) = &mut self.learner else { return };
+        if follows {
+            learner.block_type(block, migrate);
+        } else if is_seed {
+            learner.list_type(head, block, migrate);
+        }
+    }
+
+    /// A block was drained with this type: its pageblock's, unless it keeps that of the list it was
+    /// taken from.
+    pub(super) fn drained_type(&mut self, pfn: u32, node: Node, migrate: u8) {
+        let is_kept = node.state() != State::Pcp || node.is_fresh();
+        if is_kept && !self.memory.machine().rules.lists_follow_blocks() {
+            return;
+        }
+        self.learn_type(pfn, migrate);
+        self.memory.set_block_type(pfn, migrate);
     }
 
     /// A block is about to leave its free list from the head.

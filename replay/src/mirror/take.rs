@@ -37,7 +37,7 @@ impl Mirror {
         match self.memory.block_at(pfn) {
             Some((head, have)) if have >= order => {
                 self.learn_taken(head);
-                self.learn_type(pfn, migrate);
+                self.learn_list(head, migrate);
                 // Blocks that compaction took from unknown places still stand on the lists.
                 let is_certain = self.residue.ambiguous_isolations == 0;
                 if have > order && is_certain && self.learner.is_some() {
@@ -50,7 +50,9 @@ impl Mirror {
                 } else {
                     self.memory.carve(head, pfn, order);
                 }
-                self.memory.set_block_type(pfn, migrate);
+                if self.memory.machine().rules.lists_follow_blocks() {
+                    self.memory.set_block_type(pfn, migrate);
+                }
             }
             _ => self.take_pieces(pfn, order),
         }
@@ -147,12 +149,16 @@ impl Mirror {
                 }
             }
         } else {
+            self.end_run(cpu, pfn, event);
             let before = self.memory.pages.lists[list].len;
+            let pid = event.pid.0;
+            let (first, last) = (pfn, pfn);
             self.runs[cpu] =
-                Run { pid: event.pid.0, list, before, taken: 1, last: pfn, order, open: true };
+                Run { pid, list, before, taken: 1, first, last, migrate, order, open: true };
         }
         self.make_sure_taken(pfn, order);
         self.memory.pages.push_back(list, pfn, State::Pcp, order);
+        self.memory.pages.mark_fresh(pfn);
     }
 
     /// The block at the head of a per-CPU list has left it without an event.
@@ -162,6 +168,17 @@ impl Mirror {
         self.memory.pages.note(pfn, State::Limbo, order);
         self.residue.bulk_pages += 1 << order;
         self.effects.push(Effect::Bulk { cpu, pfn, order, migrate });
+    }
+
+    /// A refill is over. The task that refilled took the first block of it at once: if the next it
+    /// tells of is another block, then it did so in bulk.
+    pub(super) fn end_run(&mut self, cpu: usize, next: u32, event: &Event) {
+        let run = self.runs[cpu];
+        self.runs[cpu].open = false;
+        let is_same_task = run.open && run.pid == event.pid.0 && event.context.is_task();
+        if is_same_task && next != run.first && self.memory.front(run.list) == Some(run.first) {
+            self.leave_silently(run.list, cpu, run.migrate);
+        }
     }
 
     pub(super) fn close_run(&mut self, event: &Event) {

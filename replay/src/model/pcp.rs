@@ -3,6 +3,8 @@
 //! `rmqueue_pcplist`, `rmqueue_bulk`, `free_frozen_page_commit`, `free_pcppages_bulk`,
 //! `decay_pcp_high` (`mm/page_alloc.c`, 6.18).
 
+use kmemlab_trace::unit::Migrate;
+
 use super::{Flags, Mode, Model, Request};
 use crate::pages::State;
 use crate::policy::percpu::Pressure;
@@ -93,7 +95,7 @@ impl Model {
             };
             empty = 0;
             let order = self.memory.pages.unlink(pfn).order();
-            let migrate = self.memory.block_type(pfn);
+            let migrate = self.drained_type(pfn, order, index);
             self.memory.free(pfn, order, migrate, false);
             left -= 1 << order;
             if rule == BulkDrain::RoundRobin {
@@ -102,6 +104,18 @@ impl Model {
         }
         self.pcps[set].count -= wanted - left;
         (wanted - left).max(0) as u64
+    }
+
+    /// The type with which a drained block goes back: its pageblock's now, or up to 6.9 the one it
+    /// had when it came to the list (`get_pcppage_migratetype`).
+    fn drained_type(&self, pfn: u32, order: u8, index: usize) -> u8 {
+        let now = self.memory.block_type(pfn);
+        let machine = self.memory.machine();
+        let is_told_by_list = order <= machine.rules.pcp_max_order && now < Migrate::HIGHATOMIC.0;
+        if machine.rules.lists_follow_blocks() || !is_told_by_list {
+            return now;
+        }
+        (index % usize::from(Migrate::HIGHATOMIC.0)) as u8
     }
 
     /// The second's work of the vmstat worker on one processor: limits shrink towards their

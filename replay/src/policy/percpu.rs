@@ -40,6 +40,38 @@ pub struct PerCpu {
     pub freed_high_order: bool,
 }
 
+impl PerCpu {
+    /// What a free leaves in the counters.
+    pub(crate) fn note_free(&mut self, order: u8) {
+        self.alloc_factor >>= 1;
+        self.freed_high_order = is_high_order(order);
+        if self.free_count < self.batch << SCALE_MAX {
+            self.free_count += 1 << order;
+        }
+    }
+
+    /// What an allocation leaves in the counters.
+    pub(crate) fn note_alloc(&mut self) {
+        self.free_count >>= 1;
+        self.free_factor >>= 1;
+    }
+
+    /// What a refill of order 0 leaves in the counters.
+    pub(crate) fn note_refill(&mut self) {
+        self.alloc_factor = (self.alloc_factor + 1).min(SCALE_MAX);
+    }
+
+    /// What a drain leaves in the counters.
+    pub(crate) fn note_drain(&mut self) {
+        self.free_factor = (self.free_factor + 1).min(SCALE_MAX);
+    }
+}
+
+/// An order above 0 that is not costly.
+fn is_high_order(order: u8) -> bool {
+    order > 0 && order <= COSTLY_ORDER
+}
+
 /// What weighs on a zone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Pressure {
@@ -63,7 +95,9 @@ pub trait PerCpuPolicy: Debug + Send + Sync {
     }
 
     /// A block is asked for (before a refill).
-    fn allocated(&self, pcp: &mut PerCpu);
+    fn allocated(&self, pcp: &mut PerCpu) {
+        pcp.note_alloc();
+    }
 
     /// Blocks of one refill.
     fn refill_blocks(&self, pcp: &mut PerCpu, order: u8, pressure: Pressure) -> i64;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{COSTLY_ORDER, Entry, PerCpu, PerCpuPolicy, Pressure, SCALE_MAX};
+use super::{Entry, PerCpu, PerCpuPolicy, Pressure, SCALE_MAX, is_high_order};
 use crate::machine::ZoneSpan;
 use crate::rules::{FreeHigh, Rules};
 
@@ -78,10 +78,6 @@ impl PerCpuPolicy for Auto {
         PerCpu { high_max, ..told }
     }
 
-    fn allocated(&self, pcp: &mut PerCpu) {
-        pcp.free_count >>= 1;
-    }
-
     fn refill_blocks(&self, pcp: &mut PerCpu, order: u8, pressure: Pressure) -> i64 {
         let batch = pcp.batch;
         if pcp.high < batch {
@@ -102,19 +98,10 @@ impl PerCpuPolicy for Auto {
     }
 
     fn freed(&self, pcp: &mut PerCpu, order: u8, pressure: Pressure) -> Option<i64> {
-        pcp.alloc_factor >>= 1;
-        let mut free_high = false;
-        if order > 0 && order <= COSTLY_ORDER {
-            let half_min = self.free_high == FreeHigh::BatchAndHalfMin;
-            let above = if half_min { pcp.high_min / 2 } else { 0 };
-            free_high = pcp.free_count >= pcp.batch + above && pcp.freed_high_order;
-            pcp.freed_high_order = true;
-        } else {
-            pcp.freed_high_order = false;
-        }
-        if pcp.free_count < pcp.batch << SCALE_MAX {
-            pcp.free_count += 1 << order;
-        }
+        let half_min = self.free_high == FreeHigh::BatchAndHalfMin;
+        let wanted = pcp.batch + if half_min { pcp.high_min / 2 } else { 0 };
+        let free_high = is_high_order(order) && pcp.freed_high_order && pcp.free_count >= wanted;
+        pcp.note_free(order);
         let high = self.limit(pcp, free_high, pressure);
         (pcp.count >= high).then(|| Self::drain_pages(pcp, high, free_high))
     }

@@ -34,8 +34,6 @@ impl PerCpuPolicy for Fixed {
         PerCpu { batch, high, high_min: high, high_max: high, ..told }
     }
 
-    fn allocated(&self, _pcp: &mut PerCpu) {}
-
     fn refill_blocks(&self, pcp: &mut PerCpu, order: u8, _pressure: Pressure) -> i64 {
         batch_blocks(pcp.batch, order)
     }

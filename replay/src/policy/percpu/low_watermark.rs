@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{COSTLY_ORDER, Entry, PerCpu, PerCpuPolicy, Pressure, SCALE_MAX, batch_blocks};
+use super::{Entry, PerCpu, PerCpuPolicy, Pressure, SCALE_MAX, batch_blocks, is_high_order};
 use crate::machine::ZoneSpan;
 use crate::rules::{FreeHigh, Rules};
 
@@ -48,17 +48,13 @@ impl PerCpuPolicy for LowWatermark {
         PerCpu { high: told.high_min, high_max: told.high_min, ..told }
     }
 
-    fn allocated(&self, pcp: &mut PerCpu) {
-        pcp.free_factor >>= 1;
-    }
-
     fn refill_blocks(&self, pcp: &mut PerCpu, order: u8, _pressure: Pressure) -> i64 {
         batch_blocks(pcp.batch, order)
     }
 
     fn freed(&self, pcp: &mut PerCpu, order: u8, pressure: Pressure) -> Option<i64> {
-        let is_high = order > 0 && order <= COSTLY_ORDER;
-        let free_high = self.high_orders_at_once && is_high && pcp.free_factor > 0;
+        let free_high = self.high_orders_at_once && is_high_order(order) && pcp.free_factor > 0;
+        pcp.note_free(order);
         let high = if pcp.high == 0 || free_high {
             0
         } else if pressure.reclaiming {

@@ -20,8 +20,6 @@ impl PerCpuPolicy for Off {
         false
     }
 
-    fn allocated(&self, _pcp: &mut PerCpu) {}
-
     fn refill_blocks(&self, _pcp: &mut PerCpu, _order: u8, _pressure: Pressure) -> i64 {
         1
     }
