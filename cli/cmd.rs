@@ -8,6 +8,8 @@ mod policies;
 mod record;
 mod replay;
 mod replay_policies;
+mod replay_stack;
+mod replay_stack_text;
 mod replay_text;
 mod tui;
 

@@ -22,6 +22,9 @@ mod pages;
 pub mod policy;
 pub mod rules;
 pub mod seeding;
+pub mod slab;
+pub mod stack;
+pub mod vmap;
 mod worker;
 
 pub use engine::{Options, ReplayError, SampleRow, replay, rules_of};
