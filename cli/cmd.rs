@@ -9,6 +9,8 @@ mod record;
 mod replay;
 mod replay_policies;
 mod replay_residue;
+mod replay_stack;
+mod replay_stack_text;
 mod replay_text;
 mod tui;
 

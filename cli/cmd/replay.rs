@@ -25,6 +25,9 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<Answer> {
             run.recording
         );
     }
+    if args.stack {
+        return super::replay_stack::run(&recording, args, now);
+    }
     let rules = args.rules.as_deref().map(rules_of).transpose()?;
     let (recorded, _) = kmemlab_replay::rules_of(recording.manifest());
     let sets = args.policies.iter().map(|text| set_of(text, &rules.unwrap_or(recorded)));

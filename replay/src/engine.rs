@@ -65,6 +65,8 @@ pub enum ReplayError {
     Machine(NoMachine),
     /// A law of the model is broken: a bug.
     Law(String),
+    /// No such policy, or not with these parameters.
+    Policy(String),
 }
 
 impl std::fmt::Display for ReplayError {
@@ -72,6 +74,7 @@ impl std::fmt::Display for ReplayError {
         match self {
             Self::Trace(error) => error.fmt(f),
             Self::Machine(error) => error.fmt(f),
+            Self::Policy(why) => f.write_str(why),
             Self::Law(law) => {
                 write!(f, "the replay broke a law of its own: {law}; please report it")
             }

@@ -23,6 +23,9 @@ pub mod policy;
 pub mod residue;
 pub mod rules;
 pub mod seeding;
+pub mod slab;
+pub mod stack;
+pub mod vmap;
 mod worker;
 
 pub use engine::{Options, ReplayError, Row, SampleRow, replay, rules_of};

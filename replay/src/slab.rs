@@ -1,0 +1,19 @@
+//! The slab layer: objects asked for and given back, and the slabs that hold them.
+//!
+//! [`follow`] reads the recorded addresses: which page allocations were slabs, which objects were
+//! there before, which events are missing. [`learning`] makes the start of that. A
+//! [`policy::SlabPolicy`] then serves the same requests by its own rules, and its counts are
+//! compared with `/proc/slabinfo`.
+
+pub mod base;
+pub mod caches;
+pub mod follow;
+mod frames;
+pub mod geometry;
+pub mod gfp;
+pub mod learning;
+pub mod policy;
+pub mod registry;
+pub mod rules;
+pub mod samples;
+pub mod slub;

@@ -1,0 +1,162 @@
+//! The base of the kernel's direct map, inferred: object addresses minus the page frames that the
+//! slab layer asked for just before.
+
+use kmemlab_trace::event::{Event, Kind};
+
+use super::gfp::GfpBits;
+
+/// Allocations of one thread that are waited for after its page event.
+const WINDOW: u8 = 8;
+/// Votes that settle it, and the share of them that must agree, in percent.
+const VOTES: u64 = 20;
+const SHARE_PERCENT: u64 = 99;
+/// More votes than this tell nothing new.
+const ENOUGH: u64 = 2000;
+
+/// What was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DirectMap {
+    /// Address of page frame 0.
+    pub base: u64,
+    /// Page events that agree.
+    pub votes: u64,
+    /// Page events that voted.
+    pub of: u64,
+}
+
+/// Gathers votes.
+#[derive(Clone, Debug)]
+pub struct BaseVotes {
+    page_shift: u32,
+    align: u64,
+    waiting: Vec<Waiting>,
+    tally: Vec<(u64, u64)>,
+    votes: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    pid: u32,
+    pfn: u64,
+    order: u8,
+    left: u8,
+}
+
+impl BaseVotes {
+    /// Votes for a base; `align` is the step that the kernel's randomisation moves it by.
+    #[must_use]
+    pub fn new(page_bytes: u64, architecture: &str) -> Self {
+        let align = if architecture == "x86_64" { 1 << 30 } else { 2 << 20 };
+        let page_shift = page_bytes.max(1).trailing_zeros();
+        Self { page_shift, align, waiting: Vec::new(), tally: Vec::new(), votes: 0 }
+    }
+
+    /// Looks at an event.
+    pub fn see(&mut self, event: &Event, gfp: &GfpBits) {
+        match event.kind {
+            Kind::PageAlloc if is_slab_like(event.gfp, event.order, gfp) => {
+                let Some(pfn) = event.pfn() else { return };
+                self.waiting.retain(|waiting| waiting.pid != event.pid.0);
+                if self.waiting.len() < 64 {
+                    let (pid, order) = (event.pid.0, event.order);
+                    self.waiting.push(Waiting { pid, pfn: pfn.0, order, left: WINDOW });
+                }
+            }
+            Kind::Kmalloc | Kind::KmallocNode | Kind::CacheAlloc | Kind::CacheAllocNode => {
+                let place = self.waiting.iter().position(|waiting| waiting.pid == event.pid.0);
+                if let Some(place) = place {
+                    self.object(place, event.pfn_or_address);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn object(&mut self, place: usize, address: u64) {
+        let waiting = self.waiting[place];
+        let start = waiting.pfn << self.page_shift;
+        let base = address.wrapping_sub(start) & !(self.align - 1);
+        let within = address.wrapping_sub(start).wrapping_sub(base);
+        let size = 1u64 << (self.page_shift + u32::from(waiting.order));
+        if address > u64::from(u32::MAX) && within < size {
+            self.votes += 1;
+            match self.tally.iter_mut().find(|(known, _)| *known == base) {
+                Some((_, votes)) => *votes += 1,
+                None => self.tally.push((base, 1)),
+            }
+            self.waiting.swap_remove(place);
+        } else if waiting.left <= 1 {
+            self.waiting.swap_remove(place);
+        } else {
+            self.waiting[place].left -= 1;
+        }
+    }
+
+    /// Whether more events would only repeat it.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.votes >= ENOUGH
+    }
+
+    /// The base, when enough votes agree.
+    #[must_use]
+    pub fn result(&self) -> Option<DirectMap> {
+        let (base, votes) = *self.tally.iter().max_by_key(|(base, votes)| (*votes, *base))?;
+        let agree = votes >= VOTES && votes * 100 >= self.votes * SHARE_PERCENT;
+        agree.then_some(DirectMap { base, votes, of: self.votes })
+    }
+}
+
+/// The flags that `allocate_slab` adds and those that it takes away (section "Slab pages" of
+/// `docs/model.md`); compound only where every slab is.
+#[must_use]
+pub fn is_slab_like(flags: u32, order: u8, gfp: &GfpBits) -> bool {
+    let must = gfp.nowarn | gfp.noretry | if order > 0 { gfp.comp } else { 0 };
+    let never = gfp.zero | gfp.account | gfp.movable | gfp.highmem | gfp.write;
+    flags & must == must && flags & never == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kmemlab_trace::event::Column;
+    use kmemlab_trace::unit::{Cpu, Nanos, Pid};
+
+    fn event(kind: Kind, pid: u32, number: u64) -> Event {
+        let mut event = Event::new(kind, Nanos(0), Cpu(0), Pid(pid));
+        event.pfn_or_address = number;
+        event.present = Column::PfnOrAddress.bit();
+        event
+    }
+
+    #[test]
+    fn a_base_needs_twenty_votes_that_agree() {
+        let gfp = GfpBits::default();
+        let base = 0xffff_9a40_0000_0000;
+        let mut votes = BaseVotes::new(4096, "x86_64");
+        for pfn in 0..30u64 {
+            assert_eq!(votes.result().is_some(), pfn >= 20, "{pfn}");
+            let mut page = event(Kind::PageAlloc, 7, 0x1000 + pfn);
+            page.gfp = gfp.comp | gfp.nowarn | gfp.noretry;
+            votes.see(&page, &gfp);
+            // Another thread's object and one of another slab decide nothing.
+            votes.see(&event(Kind::Kmalloc, 8, base + 64), &gfp);
+            votes.see(&event(Kind::Kmalloc, 7, base + 0x40_0000_0040), &gfp);
+            votes.see(&event(Kind::CacheAlloc, 7, base + ((0x1000 + pfn) << 12) + 192), &gfp);
+        }
+        // The objects elsewhere voted for other bases at times: then the share would be missed.
+        let found = votes.result().map(|map| map.base);
+        assert_eq!(found, Some(base));
+    }
+
+    #[test]
+    fn a_zeroed_or_movable_page_is_no_slab() {
+        let gfp = GfpBits::default();
+        let slab = gfp.comp | gfp.nowarn | gfp.noretry;
+        assert!(is_slab_like(slab, 0, &gfp) && is_slab_like(slab, 3, &gfp));
+        for other in [gfp.zero, gfp.account, gfp.movable, gfp.highmem, gfp.write] {
+            assert!(!is_slab_like(slab | other, 0, &gfp));
+        }
+        assert!(!is_slab_like(gfp.nowarn | gfp.noretry, 1, &gfp));
+    }
+}

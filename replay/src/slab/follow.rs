@@ -1,0 +1,407 @@
+//! Follows the recorded objects: which slab each address is in, which page events were the slab
+//! layer's own, which frees and allocations no event showed.
+//!
+//! Two passes share it. The first finds out which page allocations became slabs ([`Marks`]): an
+//! object event tells it later than the page event. The second knows it at the page event.
+
+use std::collections::HashMap;
+
+use kmemlab_trace::event::{Column, Event, Kind};
+
+use super::caches::{CacheId, Caches, Site};
+use super::frames::{Frames, Note};
+
+mod pages;
+mod slabs;
+
+/// A slab of the kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelSlab {
+    /// First page.
+    pub pfn: u32,
+    /// Number of its first object in tables by object.
+    pub first: u32,
+    /// Its place among the slabs from before the recording; `NONE` for a later one.
+    pub before: u32,
+    /// Its cache.
+    pub cache: CacheId,
+    /// Objects it holds.
+    pub objects: u16,
+    /// Order of its block.
+    pub order: u8,
+    /// Holds as many objects as the cache's slabs do.
+    pub is_whole: bool,
+}
+
+/// No such thing.
+pub const NONE: u32 = u32::MAX;
+
+/// What is known of an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum State {
+    /// No event named it, and its slab is older than the recording.
+    Untouched = 0,
+    /// Allocated.
+    Live = 1,
+    /// Free.
+    Free = 2,
+    /// Allocated, and the event of the free before is still to come (6.0 and older).
+    Owed = 3,
+}
+
+/// An object that an event named.
+#[derive(Clone, Copy, Debug)]
+pub struct Object {
+    /// Its slab.
+    pub slab: u32,
+    /// Its number in tables by object.
+    pub number: u32,
+    /// Its cache.
+    pub cache: CacheId,
+    /// What was known of it before the event.
+    pub was: State,
+}
+
+/// Who listens to what is followed.
+pub trait Watch {
+    /// A slab came to be, or was there before.
+    fn created(&mut self, number: u32, slab: &KernelSlab, cpu: usize);
+    /// A slab's pages went back. `states` tells what was known of its objects.
+    fn destroyed(&mut self, number: u32, slab: &KernelSlab, states: &[State], cpu: usize);
+    /// An object was allocated; `was` is `Live` when its free was not seen.
+    fn alloc(&mut self, object: Object, slab: &KernelSlab, event: &Event);
+    /// An object was freed; `was` is `Free` when its allocation was not seen.
+    fn free(&mut self, object: Object, slab: &KernelSlab, event: &Event);
+}
+
+/// What could not be taken as said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FollowCounts {
+    /// Object events.
+    pub object_events: u64,
+    /// Frees of the null pointer or of the zero-size one.
+    pub null_frees: u64,
+    /// Allocations that failed.
+    pub failed_allocs: u64,
+    /// Objects allocated while live: their free was not seen.
+    pub hidden_frees: u64,
+    /// Of those, found when their slab went away.
+    pub hidden_frees_with_slab: u64,
+    /// Objects freed while free: their allocation was not seen.
+    pub hidden_allocs: u64,
+    /// Objects of slabs older than the recording, freed.
+    pub frees_from_before: u64,
+    /// Objects outside any page that is known, or between two objects.
+    pub unknown_objects: u64,
+    /// Of the frees without a name, those whose page is not known to be a slab.
+    pub unknown_frees: u64,
+    /// Events whose cache is not the cache of their page.
+    pub contradictions: u64,
+    /// Requests that the page allocator served.
+    pub large_kmallocs: u64,
+    /// Events that tell of a large request a second time.
+    pub doubled_kmallocs: u64,
+    /// Slabs whose page event was not seen.
+    pub unseen_slabs: u64,
+    /// Page allocations that are the slab layer's.
+    pub slab_pages_allocs: u64,
+    /// Page frees that are the slab layer's.
+    pub slab_pages_frees: u64,
+    /// Slab pages by their flags that no object event named.
+    pub nameless_slabs: u64,
+    /// Page allocations that look like slabs by their flags and are not (socket buffers).
+    pub look_alikes: u64,
+    /// Slabs that only an object event told from other pages.
+    pub told_by_object: u64,
+}
+
+/// The page allocations that became slabs, by their number in the recording.
+#[derive(Clone, Debug, Default)]
+pub struct Marks {
+    list: Vec<(u32, CacheId)>,
+}
+
+impl Marks {
+    /// The slabs in the order of their page events.
+    #[must_use]
+    pub fn list(&self) -> &[(u32, CacheId)] {
+        &self.list
+    }
+}
+
+/// A page allocation that may yet turn out to be a slab.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    sequence: u32,
+    pfn: u32,
+    order: u8,
+    looks: Looks,
+}
+
+/// What a page allocation's flags say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Looks {
+    Slab,
+    /// As socket buffers take them.
+    Either,
+    Other,
+}
+
+/// The follower.
+#[derive(Debug)]
+pub struct Follow<'a> {
+    base: Option<u64>,
+    page_shift: u32,
+    frames: Frames,
+    slabs: Vec<KernelSlab>,
+    free_slabs: Vec<u32>,
+    states: Vec<State>,
+    /// Rows of `states` given back, by cache.
+    free_rows: Vec<Vec<u32>>,
+    /// Page allocations seen.
+    sequence: u32,
+    candidates: Vec<Candidate>,
+    free_candidates: Vec<u32>,
+    marks: Marks,
+    /// In the second pass: the marks of the first, and how far it has come.
+    known: Option<(&'a Marks, usize)>,
+    /// Page events are recorded.
+    has_pages: bool,
+    /// Slabs that were there before, in the order of their first event.
+    before: Vec<(u32, CacheId)>,
+    last_large: (u32, u64),
+    late_frees: bool,
+    /// Frees without a name in pages that no event had named before.
+    early: HashMap<u32, Vec<u64>>,
+    /// What could not be taken as said.
+    pub counts: FollowCounts,
+}
+
+impl<'a> Follow<'a> {
+    /// A follower up to that page frame.
+    #[must_use]
+    pub fn new(base: Option<u64>, page_bytes: u64, end: u32, has_pages: bool) -> Self {
+        Self {
+            base,
+            page_shift: page_bytes.max(1).trailing_zeros(),
+            frames: Frames::new(end),
+            slabs: Vec::new(),
+            free_slabs: Vec::new(),
+            states: Vec::new(),
+            free_rows: Vec::new(),
+            sequence: 0,
+            candidates: Vec::new(),
+            free_candidates: Vec::new(),
+            marks: Marks::default(),
+            known: None,
+            has_pages,
+            before: Vec::new(),
+            last_large: (0, 0),
+            late_frees: false,
+            early: HashMap::new(),
+            counts: FollowCounts::default(),
+        }
+    }
+
+    /// Events of frees may come after the next allocation of the object (6.0 and older).
+    pub fn expect_late_frees(&mut self) {
+        self.late_frees = true;
+    }
+
+    /// Makes it the second pass: slabs from before are there at once, marks are known.
+    pub fn start_from(
+        &mut self,
+        marks: &'a Marks,
+        before: &[(u32, CacheId)],
+        caches: &Caches,
+        watch: &mut impl Watch,
+    ) {
+        self.known = Some((marks, 0));
+        for (pfn, cache) in before {
+            self.create(*pfn, None, *cache, true, caches, 0, watch);
+        }
+    }
+
+    /// A slab.
+    #[must_use]
+    pub fn slab(&self, number: u32) -> &KernelSlab {
+        &self.slabs[number as usize]
+    }
+
+    /// The states of a slab's objects.
+    #[must_use]
+    pub fn states_of(&self, slab: &KernelSlab) -> &[State] {
+        let first = slab.first as usize;
+        &self.states[first..first + usize::from(slab.objects)]
+    }
+
+    /// Slabs from before the recording that an event named: first page and cache.
+    #[must_use]
+    pub fn before(&self) -> &[(u32, CacheId)] {
+        &self.before
+    }
+
+    /// Rows in the tables by object.
+    #[must_use]
+    pub fn object_rows(&self) -> usize {
+        self.states.len()
+    }
+
+    /// Bytes of state held.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let slabs = self.slabs.len() * size_of::<KernelSlab>();
+        let candidates = self.candidates.len() * size_of::<Candidate>();
+        self.frames.bytes() + (slabs + self.states.len() + candidates) as u64
+    }
+
+    /// Ends the first pass.
+    #[must_use]
+    pub fn into_marks(mut self) -> (Marks, Vec<(u32, CacheId)>, FollowCounts) {
+        for candidate in std::mem::take(&mut self.candidates) {
+            if candidate.looks == Looks::Slab {
+                self.counts.nameless_slabs += 1;
+                self.marks.list.push((candidate.sequence, CacheId::UNKNOWN));
+            }
+        }
+        self.marks.list.sort_unstable();
+        (self.marks, self.before, self.counts)
+    }
+
+    /// An object event. Answers its cache.
+    pub fn object(
+        &mut self,
+        event: &Event,
+        named: CacheId,
+        site: Site,
+        caches: &Caches,
+        watch: &mut impl Watch,
+    ) -> Option<CacheId> {
+        self.counts.object_events += 1;
+        let is_alloc = !matches!(event.kind, Kind::Kfree | Kind::CacheFree);
+        let address = event.pfn_or_address;
+        if address <= 16 {
+            let count =
+                if is_alloc { &mut self.counts.failed_allocs } else { &mut self.counts.null_frees };
+            *count += 1;
+            return None;
+        }
+        if is_alloc
+            && event.has(Column::BytesAllocated)
+            && event.bytes_allocated > LARGEST_CLASS
+            && matches!(event.kind, Kind::Kmalloc | Kind::KmallocNode)
+        {
+            self.large_kmalloc(event);
+            return None;
+        }
+        let number = self.slab_of(event, named, site, caches, watch)?;
+        let slab = self.slabs[number as usize];
+        let Some(index) = self.index_in(&slab, address, caches) else {
+            self.counts.unknown_objects += 1;
+            return None;
+        };
+        let object_number = slab.first + index;
+        let was = self.states[object_number as usize];
+        let object = Object { slab: number, number: object_number, cache: slab.cache, was };
+        if is_alloc {
+            self.counts.hidden_frees += u64::from(was == State::Live);
+            let owed = was == State::Live && self.late_frees;
+            self.states[object_number as usize] = if owed { State::Owed } else { State::Live };
+            watch.alloc(object, &slab, event);
+        } else if was == State::Owed {
+            self.states[object_number as usize] = State::Live;
+        } else {
+            self.counts.hidden_allocs += u64::from(was == State::Free);
+            self.counts.frees_from_before += u64::from(was == State::Untouched);
+            self.states[object_number as usize] = State::Free;
+            watch.free(object, &slab, event);
+        }
+        Some(slab.cache)
+    }
+
+    /// Served by the page allocator; told twice where its size is not a constant.
+    fn large_kmalloc(&mut self, event: &Event) {
+        let same = (event.pid.0, event.pfn_or_address);
+        if self.last_large == same {
+            self.counts.doubled_kmallocs += 1;
+            self.last_large = (0, 0);
+        } else {
+            self.counts.large_kmallocs += 1;
+            self.last_large = same;
+        }
+        let Some(pfn) = self.pfn_of(event.pfn_or_address) else { return };
+        if let Note::Block(number) = self.frames.get(pfn) {
+            self.candidates[number as usize].looks = Looks::Other;
+            self.drop_candidate(number);
+            self.frames.set(pfn, Note::Seen);
+        }
+    }
+
+    fn pfn_of(&self, address: u64) -> Option<u32> {
+        let pfn = address.wrapping_sub(self.base?) >> self.page_shift;
+        self.frames.holds(pfn).then_some(pfn as u32)
+    }
+
+    #[inline]
+    fn index_in(&self, slab: &KernelSlab, address: u64, caches: &Caches) -> Option<u32> {
+        let start = self.base? + (u64::from(slab.pfn) << self.page_shift);
+        let offset = address.wrapping_sub(start) as u32;
+        let stride = caches.get(slab.cache)?.stride;
+        let index = offset / stride;
+        (index < u32::from(slab.objects) && index * stride == offset).then_some(index)
+    }
+
+    /// The slab that the object is in; one that is not known yet comes to be now.
+    fn slab_of(
+        &mut self,
+        event: &Event,
+        named: CacheId,
+        site: Site,
+        caches: &Caches,
+        watch: &mut impl Watch,
+    ) -> Option<u32> {
+        let Some(pfn) = self.pfn_of(event.pfn_or_address) else {
+            self.counts.unknown_objects += 1;
+            return None;
+        };
+        let note = self.frames.get(pfn);
+        let cache = match event.kind {
+            Kind::Kmalloc | Kind::KmallocNode => caches.of_kmalloc(event, site),
+            _ => named,
+        };
+        let cpu = usize::from(event.cpu.0);
+        if let Note::Slab(number) = note {
+            let slab = self.slabs[number as usize];
+            let is_other = named != CacheId::UNKNOWN && named != slab.cache;
+            if slab.cache != CacheId::UNKNOWN && !is_other && caches.fits(slab.cache, event) {
+                return Some(number);
+            }
+            if cache == CacheId::UNKNOWN {
+                self.counts.unknown_objects += 1;
+                return None;
+            }
+            // The page went to another cache unseen.
+            self.counts.contradictions += u64::from(slab.cache != CacheId::UNKNOWN);
+            self.destroy(number, cpu, watch);
+        }
+        if cache == CacheId::UNKNOWN {
+            let count = if event.kind == Kind::Kfree {
+                &mut self.counts.unknown_frees
+            } else {
+                &mut self.counts.unknown_objects
+            };
+            *count += 1;
+            if event.kind == Kind::Kfree && note == Note::None && self.early.len() < MAX_EARLY {
+                self.early.entry(pfn).or_default().push(event.pfn_or_address);
+            }
+            return None;
+        }
+        Some(self.discover(pfn, note, cache, caches, cpu, watch))
+    }
+}
+
+/// Pages that frees without a name are kept for.
+const MAX_EARLY: usize = 1 << 20;
+/// Largest request that a cache serves, in bytes.
+const LARGEST_CLASS: u64 = 8192;

@@ -1,0 +1,156 @@
+//! Page events: which of them are the slab layer's own.
+
+use kmemlab_trace::event::Event;
+
+use super::{Candidate, Follow, Looks, State, Watch};
+use crate::slab::base::is_slab_like;
+use crate::slab::caches::{CacheId, Caches};
+use crate::slab::frames::Note;
+
+impl Follow<'_> {
+    /// A page allocation. Answers the slab it became, where that is known already.
+    pub fn page_alloc(
+        &mut self,
+        event: &Event,
+        caches: &Caches,
+        watch: &mut impl Watch,
+    ) -> Option<u32> {
+        let sequence = self.sequence;
+        self.sequence += 1;
+        let pfn = event.pfn().filter(|pfn| self.frames.holds(pfn.0))?.0 as u32;
+        let cpu = usize::from(event.cpu.0);
+        match self.frames.get(pfn) {
+            Note::Slab(number) => self.destroy(number, cpu, watch),
+            Note::Block(number) => self.drop_candidate(number),
+            Note::None | Note::Seen => {}
+        }
+        if let Some((marks, next)) = &mut self.known {
+            let cache = match marks.list.get(*next) {
+                Some((marked, cache)) if *marked == sequence => {
+                    *next += 1;
+                    *cache
+                }
+                _ => {
+                    self.frames.set(pfn, Note::Seen);
+                    return None;
+                }
+            };
+            self.counts.slab_pages_allocs += 1;
+            return Some(self.create(pfn, Some(event.order), cache, false, caches, cpu, watch));
+        }
+        let looks = self.looks(event, caches);
+        let candidate = Candidate { sequence, pfn, order: event.order, looks };
+        let number = match self.free_candidates.pop() {
+            Some(number) => {
+                self.candidates[number as usize] = candidate;
+                number
+            }
+            None => {
+                self.candidates.push(candidate);
+                self.candidates.len() as u32 - 1
+            }
+        };
+        self.frames.set(pfn, Note::Block(number));
+        None
+    }
+
+    pub(super) fn looks(&self, event: &Event, caches: &Caches) -> Looks {
+        let (gfp, flags) = (caches.gfp(), event.gfp);
+        let is_compound = flags & gfp.comp != 0 || !caches.rules().order0_is_compound;
+        if !is_slab_like(flags, event.order, gfp) || !is_compound {
+            return Looks::Other;
+        }
+        let as_socket = event.order == 3
+            && flags & gfp.kswapd_reclaim != 0
+            && flags & (gfp.direct_reclaim | gfp.nomemalloc) == 0;
+        if as_socket { Looks::Either } else { Looks::Slab }
+    }
+
+    /// A candidate that is freed or covered without an object event.
+    pub(super) fn drop_candidate(&mut self, number: u32) {
+        let candidate = &mut self.candidates[number as usize];
+        match candidate.looks {
+            Looks::Slab => {
+                self.counts.nameless_slabs += 1;
+                self.marks.list.push((candidate.sequence, CacheId::UNKNOWN));
+            }
+            Looks::Either => self.counts.look_alikes += 1,
+            Looks::Other => {}
+        }
+        candidate.looks = Looks::Other;
+        self.free_candidates.push(number);
+    }
+
+    /// A page free. Answers whether the pages were a slab's.
+    pub fn page_free(&mut self, event: &Event, watch: &mut impl Watch) -> bool {
+        let Some(pfn) = event.pfn().filter(|pfn| self.frames.holds(pfn.0)) else { return false };
+        let pfn = pfn.0 as u32;
+        match self.frames.get(pfn) {
+            Note::Slab(number) => {
+                self.destroy(number, usize::from(event.cpu.0), watch);
+                self.counts.slab_pages_frees += 1;
+                true
+            }
+            Note::Block(number) => {
+                self.drop_candidate(number);
+                self.frames.set(pfn, Note::Seen);
+                false
+            }
+            Note::None | Note::Seen => {
+                self.frames.set(pfn, Note::Seen);
+                false
+            }
+        }
+    }
+
+    /// An object event in a page that was not known to be a slab.
+    pub(super) fn discover(
+        &mut self,
+        pfn: u32,
+        note: Note,
+        cache: CacheId,
+        caches: &Caches,
+        cpu: usize,
+        watch: &mut impl Watch,
+    ) -> u32 {
+        for order in 0..=10u8 {
+            let head = pfn >> order << order;
+            let Note::Block(number) = self.frames.get(head) else { continue };
+            let candidate = self.candidates[number as usize];
+            if candidate.pfn != head || candidate.order < order {
+                continue;
+            }
+            self.counts.slab_pages_allocs += 1;
+            self.counts.told_by_object += u64::from(candidate.looks != Looks::Slab);
+            self.candidates[number as usize].looks = Looks::Other;
+            self.free_candidates.push(number);
+            self.marks.list.push((candidate.sequence, cache));
+            return self.create(head, Some(candidate.order), cache, false, caches, cpu, watch);
+        }
+        let order = caches.get(cache).map_or(0, |cache| cache.order);
+        let head = pfn >> order << order;
+        let is_before = note == Note::None && self.known.is_none();
+        if !is_before {
+            self.counts.unseen_slabs += 1;
+        } else if self.has_pages || self.sequence == 0 {
+            self.before.push((head, cache));
+        }
+        let number = self.create(head, None, cache, is_before, caches, cpu, watch);
+        if is_before && !self.early.is_empty() {
+            self.recall_early(number, caches);
+        }
+        number
+    }
+
+    /// Objects freed before it was known that their page is a slab.
+    pub(super) fn recall_early(&mut self, number: u32, caches: &Caches) {
+        let slab = self.slabs[number as usize];
+        for page in slab.pfn..slab.pfn + (1 << slab.order) {
+            for address in self.early.remove(&page).unwrap_or_default() {
+                if let Some(index) = self.index_in(&slab, address, caches) {
+                    self.states[(slab.first + index) as usize] = State::Free;
+                }
+            }
+        }
+    }
+}

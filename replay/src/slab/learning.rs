@@ -1,0 +1,182 @@
+//! What the events tell of the start: which slabs were partly free, how far, and in which order
+//! they were taken.
+//!
+//! A first event that allocates an object in a slab older than the recording says that it was free
+//! at the start; one that frees it, that it was live. Slabs that no event names are known by
+//! number only, from the first `/proc/slabinfo`. These are facts about the start, not about what
+//! the kernel decides later.
+
+use kmemlab_trace::event::Event;
+use kmemlab_trace::snapshot::SlabRow;
+
+use super::caches::{CacheId, Caches};
+use super::follow::{KernelSlab, NONE, Object, State, Watch};
+
+/// A slab from before the recording.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BeforeSlab {
+    /// Objects free at the start.
+    pub free: u16,
+    /// Objects it holds.
+    pub objects: u16,
+    /// Objects were allocated from it.
+    pub is_taken: bool,
+    /// Its pages went back.
+    pub is_released: bool,
+}
+
+/// A cache at the start.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CacheStart {
+    /// Slabs from before that an event named, by their number.
+    pub slabs: Vec<u32>,
+    /// Processor and slab, in the order in which allocations came to the slabs.
+    pub taken: Vec<(u16, u32)>,
+    /// Processor and slab of each object free at the start, in the order of their allocation; for
+    /// caches with sheaves only.
+    pub objects: Vec<(u16, u32)>,
+    /// By processor: whether an allocation was seen on it.
+    pub is_seen: Vec<bool>,
+    /// By processor: the slab from before that its first allocation came from; `NONE` for none.
+    pub first_slab: Vec<u32>,
+    /// Slabs that no event named.
+    pub nameless_slabs: u64,
+    /// Free objects in those.
+    pub nameless_free: u64,
+}
+
+impl CacheStart {
+    fn note_first(&mut self, cpu: usize, before: u32) {
+        if self.is_seen.len() <= cpu {
+            self.is_seen.resize(cpu + 1, false);
+            self.first_slab.resize(cpu + 1, NONE);
+        }
+        if !self.is_seen[cpu] {
+            self.is_seen[cpu] = true;
+            self.first_slab[cpu] = before;
+        }
+    }
+}
+
+/// The start.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Learned {
+    /// By the number of the slab from before.
+    pub before: Vec<BeforeSlab>,
+    /// By cache.
+    pub caches: Vec<CacheStart>,
+    /// By the number of the slab from before: its first page and cache.
+    pub places: Vec<(u32, CacheId)>,
+}
+
+impl Learned {
+    /// A cache at the start.
+    #[must_use]
+    pub fn cache(&self, id: CacheId) -> CacheStart {
+        self.caches.get(id.index()).cloned().unwrap_or_default()
+    }
+
+    fn cache_mut(&mut self, id: CacheId) -> &mut CacheStart {
+        if self.caches.len() <= id.index() {
+            self.caches.resize(id.index() + 1, CacheStart::default());
+        }
+        &mut self.caches[id.index()]
+    }
+}
+
+/// Slabs made and given back, by cache, as the page events say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SlabTraffic {
+    /// Made.
+    pub made: u64,
+    /// Given back.
+    pub released: u64,
+}
+
+/// The listener of the first pass.
+#[derive(Clone, Debug, Default)]
+pub struct Learning {
+    /// What is known so far.
+    pub learned: Learned,
+    /// By cache.
+    pub traffic: Vec<SlabTraffic>,
+    /// By cache: has sheaves.
+    pub sheaves: Vec<bool>,
+}
+
+impl Learning {
+    fn traffic_of(&mut self, cache: CacheId) -> &mut SlabTraffic {
+        if self.traffic.len() <= cache.index() {
+            self.traffic.resize(cache.index() + 1, SlabTraffic::default());
+        }
+        &mut self.traffic[cache.index()]
+    }
+
+    /// Slabs that no event names: the first `/proc/slabinfo` minus those known at that moment.
+    pub fn count_nameless(&mut self, rows: &[SlabRow], caches: &Caches, until: &[SlabTraffic]) {
+        for row in rows {
+            let Some(id) = caches.find(&row.cache) else { continue };
+            let traffic = until.get(id.index()).copied().unwrap_or_default();
+            let start = self.learned.cache(id);
+            let known = start.slabs.len() as u64;
+            let then = (row.slabs + traffic.released).saturating_sub(traffic.made);
+            let free = row.objects.saturating_sub(row.active_objects);
+            let told: u64 = start
+                .slabs
+                .iter()
+                .map(|number| u64::from(self.learned.before[*number as usize].free))
+                .sum();
+            let start = self.learned.cache_mut(id);
+            start.nameless_slabs = then.saturating_sub(known);
+            start.nameless_free = free.saturating_sub(told);
+        }
+    }
+}
+
+impl Watch for Learning {
+    fn created(&mut self, _: u32, slab: &KernelSlab, _: usize) {
+        if slab.cache == CacheId::UNKNOWN {
+            return;
+        }
+        if slab.before == NONE {
+            self.traffic_of(slab.cache).made += 1;
+            return;
+        }
+        self.learned.before.push(BeforeSlab { objects: slab.objects, ..BeforeSlab::default() });
+        self.learned.cache_mut(slab.cache).slabs.push(slab.before);
+    }
+
+    fn destroyed(&mut self, _: u32, slab: &KernelSlab, states: &[State], _: usize) {
+        if slab.cache == CacheId::UNKNOWN {
+            return;
+        }
+        self.traffic_of(slab.cache).released += 1;
+        if let Some(before) = self.learned.before.get_mut(slab.before as usize) {
+            let untouched = states.iter().filter(|state| **state == State::Untouched).count();
+            before.free += untouched as u16;
+            before.is_released = true;
+        }
+    }
+
+    fn alloc(&mut self, object: Object, slab: &KernelSlab, event: &Event) {
+        let cpu = event.cpu.0;
+        self.learned.cache_mut(object.cache).note_first(usize::from(cpu), slab.before);
+        if slab.before == NONE {
+            return;
+        }
+        let before = &mut self.learned.before[slab.before as usize];
+        let is_free_at_start = object.was == State::Untouched;
+        before.free += u16::from(is_free_at_start);
+        let is_first = !before.is_taken;
+        before.is_taken = true;
+        let start = self.learned.cache_mut(object.cache);
+        if is_first {
+            start.taken.push((cpu, slab.before));
+        }
+        if is_free_at_start && self.sheaves.get(object.cache.index()) == Some(&true) {
+            self.learned.cache_mut(object.cache).objects.push((cpu, slab.before));
+        }
+    }
+
+    fn free(&mut self, _: Object, _: &KernelSlab, _: &Event) {}
+}

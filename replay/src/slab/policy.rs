@@ -1,0 +1,104 @@
+//! What a slab layer is to the replay: objects asked for and given back, pages asked for and given
+//! back. One file and one line in [`ALL`] make a policy.
+
+use super::caches::{CacheId, Caches};
+use super::learning::Learned;
+
+/// The policy's own name for an object: where it put it.
+pub type Token = u32;
+
+/// No object.
+pub const NO_TOKEN: Token = u32::MAX;
+
+/// A request of the slab layer to the page allocator.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageRequest {
+    /// Pages for a slab.
+    Alloc {
+        /// The policy's number of the slab.
+        slab: u32,
+        /// Its cache.
+        cache: CacheId,
+        /// Order of the block.
+        order: u8,
+    },
+    /// The slab's pages go back.
+    Free {
+        /// The policy's number of the slab.
+        slab: u32,
+        /// Order of the block.
+        order: u8,
+    },
+}
+
+/// A cache as `/proc/slabinfo` counts it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CacheCounts {
+    /// Slabs.
+    pub slabs: u64,
+    /// Objects they have room for.
+    pub objects: u64,
+    /// Objects that the kernel's way of counting takes for used.
+    pub active: u64,
+    /// Pages.
+    pub pages: u64,
+    /// Slabs made since the start.
+    pub new_slabs: u64,
+    /// Slabs given back since the start.
+    pub released_slabs: u64,
+    /// Slabs on the lists of partial ones.
+    pub partial: u64,
+    /// Slabs made soon (1,000 requests) after one was given back.
+    pub ping_pong: u64,
+}
+
+/// How full the slabs of a cache are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Occupancy {
+    /// Objects really in use.
+    pub live: u64,
+    /// Room in slabs that are neither empty nor full, unused.
+    pub partial_free: u64,
+    /// Slabs without an object.
+    pub empty_slabs: u64,
+    /// Slabs kept by at most a fourth of their objects.
+    pub sparse_slabs: u64,
+}
+
+impl Occupancy {
+    /// Adds a slab.
+    pub fn add(&mut self, used: u32, objects: u32) {
+        self.live += u64::from(used);
+        self.empty_slabs += u64::from(used == 0);
+        if used > 0 {
+            self.partial_free += u64::from(objects.saturating_sub(used));
+            self.sparse_slabs += u64::from(used * 4 <= objects && objects > 1);
+        }
+    }
+}
+
+/// A slab layer.
+pub trait SlabPolicy: std::fmt::Debug {
+    /// Starts from what the kernel had.
+    fn seed(&mut self, caches: &Caches, learned: &Learned);
+    /// The token of a live object in a slab from before.
+    fn before(&mut self, before: u32, cache: CacheId) -> Token;
+    /// Makes room for caches that came to be known since.
+    fn learn(&mut self, caches: &Caches);
+    /// Serves a request.
+    fn alloc(&mut self, cache: CacheId, cpu: usize, may_block: bool) -> Token;
+    /// Takes an object back.
+    fn free(&mut self, token: Token, cache: CacheId, cpu: usize);
+    /// Time goes on, in nanoseconds.
+    fn tick(&mut self, _now_ns: u64) {}
+    /// Empties all that processors hold and gives empty slabs back (`shrink` in sysfs).
+    fn shrink(&mut self, _cache: CacheId) {}
+    /// The cache as `/proc/slabinfo` would count it.
+    fn counts(&self, cache: CacheId) -> CacheCounts;
+    /// How full the slabs are, by cache.
+    fn occupancy(&self) -> Vec<Occupancy>;
+    /// Requests to the page allocator since the last call are appended.
+    fn take_requests(&mut self, into: &mut Vec<PageRequest>);
+    /// Bytes of state held.
+    fn state_bytes(&self) -> u64;
+}

@@ -1,0 +1,42 @@
+//! What `/proc/slabinfo` said, sample by sample.
+
+use kmemlab_trace::reader::Recording;
+use kmemlab_trace::snapshot::{SlabRow, Stamp};
+use kmemlab_trace::unit::Nanos;
+use kmemlab_trace::{Error, format};
+
+/// One read of the file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SlabSample {
+    /// When.
+    pub stamp: Stamp,
+    /// Its caches.
+    pub rows: Vec<SlabRow>,
+}
+
+/// Every read of the file, in order of time.
+pub fn all(recording: &Recording) -> Result<Vec<SlabSample>, Error> {
+    let mut samples = Vec::new();
+    for batch in recording.table(&format::SLABINFO)? {
+        let batch = batch?;
+        if batch.rows() == 0 {
+            continue;
+        }
+        let number = |row: usize, column: usize| batch.number(row, column);
+        let rows = (0..batch.rows())
+            .map(|row| SlabRow {
+                cache: batch.text(row, 2).to_owned(),
+                active_objects: number(row, 3),
+                objects: number(row, 4),
+                object_size_bytes: number(row, 5),
+                objects_per_slab: number(row, 6),
+                pages_per_slab: number(row, 7),
+                active_slabs: number(row, 8),
+                slabs: number(row, 9),
+            })
+            .collect();
+        let stamp = Stamp { before: Nanos(number(0, 0)), after: Nanos(number(0, 1)) };
+        samples.push(SlabSample { stamp, rows });
+    }
+    Ok(samples)
+}

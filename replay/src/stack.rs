@@ -1,0 +1,328 @@
+//! The layers above pages: slab and vmalloc, replayed over the same recording as the page model.
+//!
+//! Two passes over the events. The first finds the direct map, the pages that became slabs and the
+//! state of the slabs at the start; the second lets the layers decide and compares them with
+//! `/proc/slabinfo` and `/proc/vmallocinfo`.
+
+use kmemlab_trace::EventBatch;
+use kmemlab_trace::event::{Column, Event, Kind};
+use kmemlab_trace::reader::Recording;
+
+use crate::ReplayError;
+use crate::machine::Machine;
+use crate::rules::Rules;
+use crate::slab::base::{BaseVotes, DirectMap};
+use crate::slab::caches::{CacheId, Caches, Site};
+use crate::slab::follow::{Follow, FollowCounts, Marks, Watch};
+use crate::slab::geometry::Parameters;
+use crate::slab::gfp::GfpBits;
+use crate::slab::learning::{Learned, Learning};
+use crate::slab::rules::SlabRules;
+use crate::slab::samples::{self, SlabSample};
+use crate::vmap;
+use crate::vmap::drive::VmapDrive;
+use crate::vmap::layer::Vmap;
+use crate::vmap::rules::VmapRules;
+use crate::vmap::samples::VmapSample;
+use crate::vmap::start::{VmapLearning, VmapStart};
+
+mod drive;
+mod outcome;
+mod sites;
+
+pub use crate::vmap::drive::VmapOutcome;
+use drive::Drive;
+pub use outcome::{CacheOutcome, SlabOutcome, StackOutcome};
+
+/// Events that the slab layer is followed by.
+const SLAB_KINDS: u64 = Kind::PageAlloc.bit()
+    | Kind::PageFree.bit()
+    | Kind::Kmalloc.bit()
+    | Kind::KmallocNode.bit()
+    | Kind::Kfree.bit()
+    | Kind::CacheAlloc.bit()
+    | Kind::CacheAllocNode.bit()
+    | Kind::CacheFree.bit();
+
+/// Events that the vmalloc layer is followed by.
+const VMAP_KINDS: u64 = Kind::VmapAlloc.bit() | Kind::VmapFree.bit() | Kind::VmapPurge.bit();
+
+/// The cache that the kernel takes an object from for an area that no pool serves.
+const AREA_CACHE: &str = "vmap_area";
+
+/// How the layers are to run.
+#[derive(Clone, Debug, Default)]
+pub struct StackOptions {
+    /// Monotonic nanoseconds, to tell how fast it went; it changes nothing else.
+    pub clock: Option<fn() -> u64>,
+    /// Slab policy, `NAME[=parameters]`; the kernel's own without it.
+    pub slab: Option<String>,
+    /// vmalloc policy, the same way.
+    pub vmap: Option<String>,
+}
+
+/// What both passes share.
+struct Ground {
+    rules: SlabRules,
+    vmap_rules: VmapRules,
+    machine: Machine,
+    page_bytes: u64,
+    caches: Caches,
+    sites: Vec<Site>,
+    base: Option<DirectMap>,
+    samples: Vec<SlabSample>,
+    vmap_samples: Vec<VmapSample>,
+    has_pages: bool,
+    has_objects: bool,
+    has_areas: bool,
+}
+
+impl Ground {
+    fn new(recording: &Recording) -> Result<Self, ReplayError> {
+        let manifest = recording.manifest();
+        let release = &manifest.host.kernel_release;
+        let rules = SlabRules::of(release);
+        let machine = Machine::of(manifest, Rules::of(release)).map_err(ReplayError::Machine)?;
+        let page_bytes = manifest.host.page_size_bytes.max(4096);
+        let parameters = Parameters::of_host(page_bytes, manifest.host.cpus.len() as u32);
+        let gfp = GfpBits::of(manifest);
+        let samples = samples::all(recording)?;
+        let mut caches = Caches::new(&[], rules, parameters, gfp);
+        for row in samples.iter().flat_map(|sample| &sample.rows) {
+            caches.add_row(row);
+        }
+        let recorded = |name: &str| manifest.tracepoints.iter().any(|it| it.name == name);
+        let mut ground = Self {
+            rules,
+            vmap_rules: VmapRules::of(release),
+            machine,
+            page_bytes,
+            caches,
+            sites: sites::read(recording, rules.vector_site)?,
+            base: None,
+            samples,
+            vmap_samples: vmap::samples::all(recording)?,
+            has_areas: recorded(Kind::VmapAlloc.name()),
+            has_pages: recorded(Kind::PageAlloc.name()),
+            has_objects: recorded(Kind::CacheAlloc.name()),
+        };
+        ground.base = ground.find_base(recording)?;
+        Ok(ground)
+    }
+
+    /// Reads as many events as settle the base of the direct map.
+    fn find_base(&self, recording: &Recording) -> Result<Option<DirectMap>, ReplayError> {
+        let architecture = &recording.manifest().host.architecture;
+        let mut votes = BaseVotes::new(self.page_bytes, architecture);
+        for batch in recording.events()? {
+            for event in batch?.iter_only(SLAB_KINDS) {
+                votes.see(&event, self.caches.gfp());
+            }
+            if votes.is_settled() {
+                break;
+            }
+        }
+        Ok(votes.result())
+    }
+
+    fn follow<'a>(&self) -> Follow<'a> {
+        let base = self.base.map(|map| map.base);
+        let mut follow = Follow::new(base, self.page_bytes, self.machine.end, self.has_pages);
+        if !self.rules.free_event_first {
+            follow.expect_late_frees();
+        }
+        follow
+    }
+
+    /// The vmalloc layer, with nothing in it yet.
+    fn vmap(&self, options: &StackOptions) -> Result<(Vmap, String), ReplayError> {
+        let spec = options.vmap.as_deref().unwrap_or(vmap::registry::DEFAULT);
+        let tuning = vmap::registry::tuning(spec).map_err(ReplayError::Policy)?;
+        let cpus = self.machine.cpus;
+        let lazy = vmap::rules::lazy_max_pages(cpus as u32, self.page_bytes);
+        Ok((Vmap::new(self.vmap_rules, tuning, cpus, lazy, self.page_bytes), spec.to_owned()))
+    }
+
+    #[inline]
+    fn site(&self, event: &Event) -> Site {
+        self.sites.get(event.stack as usize).copied().unwrap_or_default()
+    }
+
+    /// The caches that the batch's names stand for, made where they are new.
+    fn names(&mut self, batch: &EventBatch, ids: &mut Vec<CacheId>) {
+        ids.clear();
+        for number in 0..batch.names() {
+            let known = self.caches.find(batch.name(number as u16));
+            ids.push(known.unwrap_or(CacheId::UNKNOWN));
+        }
+    }
+
+    #[inline]
+    fn cache_of(&mut self, event: &Event, batch: &EventBatch, ids: &mut [CacheId]) -> CacheId {
+        if !event.has(Column::Name) {
+            return CacheId::UNKNOWN;
+        }
+        let Some(id) = ids.get_mut(usize::from(event.name)) else { return CacheId::UNKNOWN };
+        if *id == CacheId::UNKNOWN && event.has(Column::BytesAllocated) {
+            *id = self.caches.named(batch.name(event.name), event.bytes_allocated);
+        }
+        *id
+    }
+}
+
+/// Replays the layers above pages.
+pub fn replay_stack(
+    recording: &Recording,
+    options: &StackOptions,
+) -> Result<StackOutcome, ReplayError> {
+    let now = || options.clock.map_or(0, |clock| clock());
+    let begin = now();
+    let mut ground = Ground::new(recording)?;
+    let first = learn(recording, &mut ground)?;
+    let mut outcome = StackOutcome { follow: first.counts, ..StackOutcome::default() };
+    let learned_at = now();
+    let mut drive = Drive::new(&ground, &first.slabs, options)?;
+    let vmap_samples = std::mem::take(&mut ground.vmap_samples);
+    let (vmap, vmap_name) = ground.vmap(options)?;
+    let mut areas = VmapDrive::new(vmap, &vmap_samples, &first.areas);
+    let mut follow = ground.follow();
+    follow.start_from(&first.marks, &first.slabs.places, &ground.caches, &mut drive);
+    drive.begin(&ground.caches, &first.slabs);
+    let mut ids = Vec::new();
+    for batch in recording.events()? {
+        let batch = batch?;
+        ground.names(&batch, &mut ids);
+        for event in batch.iter_only(SLAB_KINDS | VMAP_KINDS) {
+            if VMAP_KINDS & event.kind.bit() != 0 {
+                areas.event(&event);
+                continue;
+            }
+            drive.time(event.time.0, &ground);
+            step(&mut follow, &mut ground, &event, &batch, &mut ids, &mut drive);
+        }
+        drive.learn(&ground.caches);
+        outcome.events += batch.len() as u64;
+    }
+    drive.finish(&ground, &follow, &mut outcome);
+    outcome.vmap = areas.finish(vmap_name);
+    let end = now();
+    outcome.learning_ns = learned_at - begin;
+    outcome.spent_ns = end - learned_at;
+    outcome.direct_map = ground.base;
+    notes(&ground, !vmap_samples.is_empty(), &mut outcome);
+    Ok(outcome)
+}
+
+#[inline]
+fn step(
+    follow: &mut Follow<'_>,
+    ground: &mut Ground,
+    event: &Event,
+    batch: &EventBatch,
+    ids: &mut [CacheId],
+    watch: &mut impl Watch,
+) -> Option<CacheId> {
+    match event.kind {
+        Kind::PageAlloc => {
+            follow.page_alloc(event, &ground.caches, watch);
+            None
+        }
+        Kind::PageFree => {
+            follow.page_free(event, watch);
+            None
+        }
+        _ => {
+            let named = ground.cache_of(event, batch, ids);
+            let site = ground.site(event);
+            follow.object(event, named, site, &ground.caches, watch)
+        }
+    }
+}
+
+/// What the first pass found.
+struct First {
+    slabs: Learned,
+    marks: Marks,
+    areas: VmapStart,
+    counts: FollowCounts,
+}
+
+/// The first pass.
+fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayError> {
+    let mut follow = ground.follow();
+    let mut learning = Learning::default();
+    let sheaves = ground.caches.list().iter().map(|cache| cache.sheaf > 0);
+    learning.sheaves = sheaves.collect();
+    let first_sample = ground.samples.first().map_or(u64::MAX, |sample| sample.stamp.after.0);
+    let mut until_sample = None;
+    let vmap_samples = std::mem::take(&mut ground.vmap_samples);
+    let cpus = ground.machine.cpus;
+    let mut areas = VmapLearning::new(
+        vmap_samples.first(),
+        cpus,
+        ground.has_objects,
+        ground.vmap_rules,
+        ground.page_bytes,
+    );
+    let area_cache = ground.caches.find(AREA_CACHE).unwrap_or(CacheId::UNKNOWN);
+    let mut ids = Vec::new();
+    for batch in recording.events()? {
+        let batch = batch?;
+        ground.names(&batch, &mut ids);
+        for event in batch.iter_only(SLAB_KINDS | VMAP_KINDS) {
+            if until_sample.is_none() && event.time.0 > first_sample {
+                until_sample = Some(learning.traffic.clone());
+            }
+            if VMAP_KINDS & event.kind.bit() != 0 {
+                areas.event(&event);
+                continue;
+            }
+            let cache = step(&mut follow, ground, &event, &batch, &mut ids, &mut learning);
+            if cache == Some(area_cache) && event.kind != Kind::CacheFree {
+                areas.object(&event);
+            }
+        }
+    }
+    let until_sample = until_sample.unwrap_or_else(|| learning.traffic.clone());
+    if let Some(sample) = ground.samples.first() {
+        learning.count_nameless(&sample.rows, &ground.caches, &until_sample);
+    }
+    let (marks, places, counts) = follow.into_marks();
+    learning.learned.places = places;
+    let areas = areas.into_start();
+    ground.vmap_samples = vmap_samples;
+    Ok(First { slabs: learning.learned, marks, areas, counts })
+}
+
+/// What is missing, in whole sentences.
+fn notes(ground: &Ground, has_vmallocinfo: bool, outcome: &mut StackOutcome) {
+    let mut note = |text: &str| outcome.notes.push(text.to_owned());
+    if !ground.has_objects {
+        note(
+            "no object events are recorded: the slab layer has nothing to replay; record with \
+              --events page,slab,vmalloc",
+        );
+    } else if ground.base.is_none() {
+        note(
+            "the base of the direct map could not be inferred: too few page events of the slab \
+              layer are followed by their first object, so objects are not matched to pages",
+        );
+    }
+    if !ground.has_pages {
+        note(
+            "no page events are recorded: slabs are known by their objects only, so none is seen \
+              to be made or given back by the kernel",
+        );
+    }
+    if ground.has_areas && !has_vmallocinfo {
+        note("no /proc/vmallocinfo with addresses is recorded: the vmalloc space starts empty");
+    } else if !ground.has_areas {
+        note(
+            "no vmalloc events are recorded (6.2 and later have them): the vmalloc space is not \
+              replayed",
+        );
+    }
+    if ground.samples.is_empty() && ground.has_objects {
+        note("no /proc/slabinfo is recorded: geometry is computed and nothing is compared");
+    }
+}

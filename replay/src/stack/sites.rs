@@ -1,0 +1,57 @@
+//! What the recorded call sites tell, by the number of the stack.
+
+use std::collections::HashMap;
+
+use kmemlab_trace::reader::Recording;
+use kmemlab_trace::{Error, format};
+
+use crate::slab::caches::Site;
+
+/// Callers whose messages have caches of their own.
+const MESSAGES: [&str; 2] = ["load_msg", "alloc_msg"];
+/// The caller that allocates sheaves.
+const SHEAVES: &str = "alloc_empty_sheaf";
+
+/// The kind of every call site.
+pub(super) fn read(recording: &Recording, vector_site: &str) -> Result<Vec<Site>, Error> {
+    let mut kinds: HashMap<u64, Site> = HashMap::new();
+    for batch in recording.table(&format::SYMBOLS)? {
+        let batch = batch?;
+        for row in 0..batch.rows() {
+            let symbol = batch.text(row, 1);
+            let site = if MESSAGES.contains(&symbol) {
+                Site::MsgMsg
+            } else if symbol.starts_with(vector_site) {
+                Site::Vector
+            } else if symbol.starts_with(SHEAVES) {
+                Site::Sheaf
+            } else {
+                continue;
+            };
+            kinds.insert(batch.number(row, 0), site);
+        }
+    }
+    let mut sites = Vec::new();
+    for batch in recording.table(&format::STACKS)? {
+        let batch = batch?;
+        for row in 0..batch.rows() {
+            let number = batch.number(row, 0) as usize;
+            if number >= MAX_STACKS {
+                continue;
+            }
+            if sites.len() <= number {
+                sites.resize(number + 1, Site::Plain);
+            }
+            let found = kinds.get(&batch.number(row, 2)).copied();
+            if let Some(site) = found.filter(|_| batch.number(row, 1) < INNERMOST) {
+                sites[number] = site;
+            }
+        }
+    }
+    Ok(sites)
+}
+
+/// Frames of a call chain that can be the caller of an allocation.
+const INNERMOST: u64 = 6;
+/// More call sites than any recording has.
+const MAX_STACKS: usize = 1 << 26;

@@ -1,0 +1,206 @@
+//! What the events tell of the vmalloc space at the start: which areas waited in which pool, and on
+//! whose node areas were that the first `/proc/vmallocinfo` names.
+//!
+//! An area that a pool serves needs no object of the cache `vmap_area`; one from the free space
+//! does. So an allocation tells where its address was before. One from the free space also tells
+//! that no lower hole would do: what looks like one is in another node's pool.
+
+use std::collections::{BTreeMap, HashMap};
+
+use kmemlab_trace::event::{Event, Kind};
+
+use super::rules::{Length, VmapRules};
+use super::samples::VmapSample;
+use super::space::{Fit, FreeSpace, Request};
+
+/// An area that was in a pool at the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pooled {
+    /// Node.
+    pub node: usize,
+    /// First address.
+    pub start: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// What is known of the start.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct VmapStart {
+    /// Pools, in the order in which they were taken from.
+    pub pools: Vec<Pooled>,
+    /// Node, plus one, of areas that the first sample names.
+    pub nodes: BTreeMap<u64, u32>,
+    /// The window that most requests name.
+    pub window: Option<(u64, u64)>,
+}
+
+/// The listener of the first pass.
+#[derive(Debug)]
+pub struct VmapLearning<'a> {
+    sample: Option<&'a VmapSample>,
+    nodes: usize,
+    has_objects: bool,
+    /// Threads that took an object for an area and have not asked for it yet.
+    has_object: HashMap<u32, bool>,
+    seen: HashMap<u64, ()>,
+    windows: Vec<((u64, u64), u64)>,
+    start: VmapStart,
+    /// Until the first purge: what is free as far as the sample tells.
+    space: FreeSpace,
+    length: Length,
+    page_bytes: u64,
+    purges: u32,
+    /// By node: its pool ran dry after the first purge, so nothing of that purge was left in it.
+    is_drained: Vec<bool>,
+    /// Pools taken from before the first purge.
+    pools_before: Vec<Pooled>,
+    skipped: Vec<Pooled>,
+}
+
+impl<'a> VmapLearning<'a> {
+    /// Learns what the first sample does not tell.
+    #[must_use]
+    pub fn new(
+        sample: Option<&'a VmapSample>,
+        nodes: usize,
+        has_objects: bool,
+        rules: VmapRules,
+        page_bytes: u64,
+    ) -> Self {
+        let mut space = FreeSpace::new(page_bytes, u64::MAX);
+        for row in sample.map_or(&[][..], |sample| &sample.rows) {
+            space.remove(row.start, row.start.saturating_add(row.size));
+        }
+        Self {
+            space,
+            length: rules.length,
+            page_bytes,
+            purges: 0,
+            is_drained: vec![false; nodes.clamp(1, 128)],
+            pools_before: Vec::new(),
+            skipped: Vec::new(),
+            sample,
+            nodes: nodes.clamp(1, 128),
+            has_objects,
+            has_object: HashMap::new(),
+            seen: HashMap::new(),
+            windows: Vec::new(),
+            start: VmapStart::default(),
+        }
+    }
+
+    /// An object of the cache `vmap_area` was allocated.
+    pub fn object(&mut self, event: &Event) {
+        self.has_object.insert(event.pid.0, true);
+    }
+
+    /// An event of the vmalloc space.
+    pub fn event(&mut self, event: &Event) {
+        let is_after = self.sample.is_some_and(|sample| event.time > sample.stamp.after);
+        self.purges += u32::from(is_after && event.kind == Kind::VmapPurge);
+        if event.kind != Kind::VmapAlloc || event.flag != 0 {
+            return;
+        }
+        let window = (event.args[1] as u64, event.args[2] as u64);
+        let place = self.windows.iter().position(|(known, _)| *known == window);
+        match place {
+            Some(place) => self.windows[place].1 += 1,
+            None if self.windows.len() < 64 => self.windows.push((window, 1)),
+            None => {}
+        }
+        let is_hit = !self.has_object.remove(&event.pid.0).unwrap_or(false);
+        let start = event.pfn_or_address;
+        let node = usize::from(event.cpu.0) % self.nodes;
+        if !is_after {
+            self.start.nodes.insert(start, node as u32 + 1);
+            return;
+        }
+        if !self.has_objects {
+            return;
+        }
+        if self.purges == 0 {
+            if !is_hit {
+                self.skip_below(event, node);
+            }
+            self.space.remove(start, start.saturating_add(event.bytes_requested));
+        }
+        if self.purges == 1 && !is_hit {
+            self.is_drained[node] = true;
+        }
+        if self.seen.insert(start, ()).is_some() || !is_hit {
+            return;
+        }
+        let pooled = Pooled { node, start, size: event.bytes_requested };
+        if self.is_named(start) {
+            self.start.nodes.entry(start).or_insert(node as u32 + 1);
+        } else if self.purges > 0 {
+            self.start.pools.push(pooled);
+        } else {
+            self.pools_before.push(pooled);
+        }
+    }
+
+    /// Holes that the kernel passed over are no holes.
+    fn skip_below(&mut self, event: &Event, node: usize) {
+        let size = event.bytes_requested;
+        let request = Request {
+            size,
+            align: event.args[0].max(1) as u64,
+            start: event.args[1] as u64,
+            end: event.args[2] as u64,
+        };
+        while let Some(hole) = self.space.find(&request, Fit::First, self.length, self.page_bytes)
+            && hole < event.pfn_or_address
+        {
+            self.space.remove(hole, hole + size);
+            let node = (node + 1) % self.nodes;
+            self.skipped.push(Pooled { node, start: hole, size });
+        }
+    }
+
+    /// Areas that wait at the start and were not told of later: on a node whose pool never ran dry,
+    /// that of their nearest neighbour by address, since a processor takes its addresses in rows.
+    fn guess_nodes(&mut self) {
+        let Some(sample) = self.sample else { return };
+        let told = self.start.nodes.clone();
+        for row in sample.rows.iter().filter(|row| row.is_lazy && self.nodes > 1) {
+            if told.contains_key(&row.start) {
+                continue;
+            }
+            let may_be = |entry: &(&u64, &u32)| !self.is_drained[*entry.1 as usize - 1];
+            let below = told.range(..row.start).rev().find(may_be);
+            let above = told.range(row.start..).find(may_be);
+            let nearest = [below, above]
+                .into_iter()
+                .flatten()
+                .min_by_key(|(start, _)| start.abs_diff(row.start));
+            if let Some((_, node)) = nearest {
+                self.start.nodes.insert(row.start, *node);
+            }
+        }
+    }
+
+    fn is_named(&self, start: u64) -> bool {
+        let Some(sample) = self.sample else { return false };
+        sample.rows.binary_search_by_key(&start, |row| row.start).is_ok()
+    }
+
+    /// What was learned.
+    #[must_use]
+    pub fn into_start(mut self) -> VmapStart {
+        let most = self.windows.iter().max_by_key(|(window, count)| (*count, *window));
+        self.start.window = most.map(|(window, _)| *window);
+        // The highest address of a purge is taken first, so it stands in front.
+        self.skipped.sort_unstable_by_key(|pooled| std::cmp::Reverse(pooled.start));
+        let later = std::mem::take(&mut self.start.pools);
+        let told: BTreeMap<u64, ()> =
+            self.pools_before.iter().chain(&later).map(|pooled| (pooled.start, ())).collect();
+        self.skipped.retain(|pooled| !told.contains_key(&pooled.start));
+        self.start.pools = std::mem::take(&mut self.pools_before);
+        self.start.pools.append(&mut self.skipped);
+        self.start.pools.extend(later);
+        self.guess_nodes();
+        self.start
+    }
+}
