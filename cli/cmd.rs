@@ -6,6 +6,8 @@ mod info;
 mod record;
 mod replay;
 mod replay_text;
+mod screen;
+mod top;
 mod tui;
 
 use crate::args::{Args, Command};
@@ -18,6 +20,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
         Command::Info(args) => info::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Top(args) => top::run(args),
         Command::Tui(args) => tui::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }
