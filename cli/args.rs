@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use kmemlab_collector::{BackendChoice, Stacks};
 use kmemlab_trace::tracepoint::Group;
+use kmemlab_tui::view::slabs::Sort;
 
 use crate::value;
 
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Policies(PoliciesArgs),
     /// Write a recording as Parquet, for notebooks
     Export(ExportArgs),
+    /// Look at this machine now, as slabtop does, and beyond
+    Top(TopArgs),
     /// Look at a recording on the screen
     Tui(TuiArgs),
     /// Tell what this machine lets us record, and what mends the rest
@@ -152,16 +155,49 @@ pub(crate) struct ExportArgs {
 }
 
 #[derive(clap::Args, Debug)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) screen: ScreenArgs,
+    /// Sort by slabtop's letter: a, b, c, l, v, n, o, p, s or u
+    #[arg(short, long, value_name = "LETTER", default_value = "o", value_parser = value::sort)]
+    pub(crate) sort: Sort,
+    /// Time between two readings
+    #[arg(short = 'd', long, value_name = "TIME", default_value = "1s", value_parser = value::span)]
+    pub(crate) interval: Duration,
+    /// Another root than / (a container's, a fixture)
+    #[arg(long, value_name = "DIR", default_value = "/", conflicts_with = "events")]
+    pub(crate) root: PathBuf,
+    /// Events too (as root): call sites, page blocks, stalls
+    #[arg(long)]
+    pub(crate) events: bool,
+    /// Keep the events in this recording [default: a temporary one]
+    #[arg(short, long, value_name = "NAME.kmt", requires = "events")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(clap::Args, Debug)]
 pub(crate) struct TuiArgs {
     /// The recording
     #[arg(value_name = "NAME.kmt")]
     pub(crate) recording: PathBuf,
+    /// Another one, to compare it with
+    #[arg(value_name = "OTHER.kmt")]
+    pub(crate) other: Option<PathBuf>,
+    /// Rules of another release (6.1, 6.12, ...) for a second model to compare with
+    #[arg(long, value_name = "RELEASE", conflicts_with = "other")]
+    pub(crate) rules: Option<String>,
     /// Pass over damaged batches instead of refusing the recording
     #[arg(long)]
     pub(crate) salvage: bool,
+    #[command(flatten)]
+    pub(crate) screen: ScreenArgs,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ScreenArgs {
     /// View to open with
-    #[arg(long, value_enum, default_value = "overview")]
-    pub(crate) view: TuiView,
+    #[arg(long, value_enum)]
+    pub(crate) view: Option<ScreenView>,
     /// Print the first screen and leave
     #[arg(long)]
     pub(crate) once: bool,
@@ -184,12 +220,22 @@ pub(crate) struct TuiArgs {
 }
 
 /// A view of the screen.
-#[derive(clap::ValueEnum, Clone, Copy, Debug)]
-pub(crate) enum TuiView {
-    /// Zones, free blocks, fragmentation, loss
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ScreenView {
+    /// Zones, free blocks, fragmentation, pressure, loss
     Overview,
     /// Slab caches, as slabtop shows them
     Slabs,
+    /// Call sites: who holds memory
+    Sites,
+    /// A map of the page blocks
+    Blocks,
+    /// The vmalloc space
+    Vmalloc,
+    /// Kernel, mirror and model, or two recordings
+    Compare,
+    /// Stalls
+    Latency,
 }
 
 #[derive(clap::Args, Debug)]

@@ -12,6 +12,8 @@ mod replay_residue;
 mod replay_stack;
 mod replay_stack_text;
 mod replay_text;
+mod screen;
+mod top;
 mod tui;
 
 use crate::args::{Args, Command};
@@ -26,6 +28,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
         Command::Compare(args) => compare::run(&args),
         Command::Policies(args) => policies::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Top(args) => top::run(args),
         Command::Tui(args) => tui::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }

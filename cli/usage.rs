@@ -47,8 +47,8 @@ mod tests {
         );
         assert_eq!(
             told(&["tui", "x.kmt", "--view", "y"]),
-            "invalid value 'y' for '--view <VIEW>' [possible values: overview, slabs]; \
-             see kmemlab --help"
+            "invalid value 'y' for '--view <VIEW>' [possible values: overview, slabs, sites, \
+             blocks, vmalloc, compare, latency]; see kmemlab --help"
         );
         assert!(told(&["info", "--jason"]).starts_with("unexpected argument '--jason' found;"));
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kmemlab_collector::Stacks;
 use kmemlab_trace::tracepoint::Group;
+use kmemlab_tui::view::slabs::Sort;
 
 /// `10s`, `500ms`, `2m`, `1h`; a bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -20,6 +21,22 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+}
+
+/// As [`duration`], but not none at all.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
+    let span = duration(text)?;
+    let least = Duration::from_millis(50);
+    if span < least { Err("at least 50ms".to_owned()) } else { Ok(span) }
+}
+
+/// slabtop's letter for a sort.
+pub(crate) fn sort(text: &str) -> Result<Sort, String> {
+    let mut letters = text.chars();
+    let letter = letters.next().filter(|_| letters.next().is_none());
+    letter
+        .and_then(Sort::of_letter)
+        .ok_or_else(|| format!("{text} is none of slabtop's letters a b c l v n o p s u"))
 }
 
 /// `8M`, `512K`, `1G`, with or without `iB`; a bare number is bytes.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::{Folder, KMEMLAB, at, info, kmemlab, number, replay, run};
 use crate::synthetic::{Ending, Synthetic};
 
-const COMMANDS: [&str; 6] = ["record", "info", "replay", "export", "tui", "doctor"];
+const COMMANDS: [&str; 7] = ["record", "info", "replay", "export", "top", "tui", "doctor"];
 
 #[test]
 fn help_and_version_are_answers() {

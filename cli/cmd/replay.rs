@@ -56,7 +56,7 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<Answer> {
     Ok(Answer::Yes)
 }
 
-fn rules_of(release: &str) -> anyhow::Result<Rules> {
+pub(super) fn rules_of(release: &str) -> anyhow::Result<Rules> {
     let known: Vec<String> = rules::ALL.iter().map(Rules::name).collect();
     let is_release = release.starts_with(|c: char| c.is_ascii_digit()) && release.contains('.');
     anyhow::ensure!(

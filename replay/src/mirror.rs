@@ -5,6 +5,8 @@
 //! inferred from the lists' order, and handed on as [`Effect`]s. Each event's meaning is in
 //! `docs/model.md`; the events fire in `mm/page_alloc.c` and `mm/compaction.c`.
 
+use std::sync::Arc;
+
 use kmemlab_trace::event::{Event, Kind};
 
 use crate::learning::{Bits, Learned};
@@ -142,11 +144,11 @@ struct Run {
     open: bool,
 }
 
-/// The kernel's state, followed.
-#[derive(Debug)]
+/// The kernel's state, followed. A clone goes on from where it was made.
+#[derive(Clone, Debug)]
 pub struct Mirror {
     memory: Memory,
-    seed: Seed,
+    seed: Arc<Seed>,
     runs: Vec<Run>,
     effects: Vec<Effect>,
     misfits: Vec<Misfit>,
@@ -179,7 +181,7 @@ impl Mirror {
             batched: learned.map_or_else(Bits::default, |learned| learned.batched().clone()),
             direct,
             memory,
-            seed,
+            seed: Arc::new(seed),
             runs: vec![Run::default(); machine.cpus],
             effects: Vec::new(),
             misfits: Vec::new(),

@@ -1,5 +1,6 @@
 //! The batches of one stream, read and checked through the index.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -131,6 +132,8 @@ pub(crate) fn verify(root: &Path, rows: Vec<IndexRow>, on_damage: OnDamage) -> R
 pub(crate) struct Batches {
     units: Units,
     decoder: StreamDecoder,
+    /// First bytes of batches that are decoded for their dictionaries only, rising.
+    unwanted: VecDeque<u64>,
 }
 
 impl Batches {
@@ -140,7 +143,19 @@ impl Batches {
         on_damage: OnDamage,
     ) -> Result<Self, Error> {
         let units = Units::open(root, rows, on_damage)?;
-        Ok(Self { units, decoder: StreamDecoder::new() })
+        Ok(Self { units, decoder: StreamDecoder::new(), unwanted: VecDeque::new() })
+    }
+
+    /// As [`Self::open`], giving only the batches that are wanted.
+    pub(crate) fn open_wanted(
+        root: &Path,
+        rows: Vec<(IndexRow, bool)>,
+        on_damage: OnDamage,
+    ) -> Result<Self, Error> {
+        let unwanted = rows.iter().filter(|(_, is_wanted)| !is_wanted);
+        let unwanted = unwanted.map(|(row, _)| row.offset).collect();
+        let rows = rows.into_iter().map(|(row, _)| row).collect();
+        Ok(Self { unwanted, ..Self::open(root, rows, on_damage)? })
     }
 
     /// Batches that are left out because they are damaged.
@@ -168,7 +183,12 @@ impl Iterator for Batches {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let row = self.units.rows.next()?;
+            let is_unwanted = self.unwanted.front() == Some(&row.offset);
+            if is_unwanted {
+                self.unwanted.pop_front();
+            }
             match self.read_unit(&row) {
+                Ok(Some(_)) if is_unwanted => {}
                 Ok(Some(batch)) => return Some(Ok(batch)),
                 Ok(None) => {}
                 Err(error) => {

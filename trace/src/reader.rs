@@ -144,6 +144,53 @@ impl Recording {
         Ok(EventBatches { batches: self.batches(format::EVENTS)?, path })
     }
 
+    /// The events from their batch of that number on: the batches before are not decoded, but for
+    /// the dictionaries that later ones need.
+    pub fn events_from(&self, batch: u64) -> Result<EventBatches, Error> {
+        let rows = self.index_from(format::EVENTS, |number, _| number >= batch);
+        let path = self.root.join(format::EVENTS);
+        let batches = Batches::open_wanted(&self.root, rows, self.on_damage)?;
+        Ok(EventBatches { batches, path })
+    }
+
+    /// A table's batches that have something of that span of time, and those alone.
+    pub fn table_within(
+        &self,
+        spec: &'static TableSpec,
+        from: Nanos,
+        to: Nanos,
+    ) -> Result<TableBatches, Error> {
+        let rows = self.index_from(spec.file, |_, row| {
+            row.last_time_ns >= from.0 && row.first_time_ns <= to.0
+        });
+        let path = self.root.join(spec.file);
+        let batches = Batches::open_wanted(&self.root, rows, self.on_damage)?;
+        Ok(TableBatches { batches, path, spec })
+    }
+
+    /// First and last time and rows of each batch of a stream, as the index tells them.
+    pub fn batch_times(&self, file: &str) -> impl Iterator<Item = (Nanos, Nanos, u64)> {
+        let rows = self.index.iter().filter(move |row| row.stream == file && row.rows > 0);
+        rows.map(|row| (Nanos(row.first_time_ns), Nanos(row.last_time_ns), row.rows))
+    }
+
+    /// The index rows of a stream, each with whether its batch is wanted; of those that are not,
+    /// the ones that others need to be decoded.
+    fn index_from(
+        &self,
+        file: &str,
+        is_wanted: impl Fn(u64, &IndexRow) -> bool,
+    ) -> Vec<(IndexRow, bool)> {
+        let mut number = 0;
+        let rows = self.index.iter().filter(|row| row.stream == file);
+        let rows = rows.map(|row| {
+            let wanted = row.rows > 0 && is_wanted(number, row);
+            number += u64::from(row.rows > 0);
+            (row.clone(), wanted)
+        });
+        rows.filter(|(row, wanted)| *wanted || row.rows == 0 || row.has_dictionary).collect()
+    }
+
     /// A table, batch by batch.
     pub fn table(&self, spec: &'static TableSpec) -> Result<TableBatches, Error> {
         let path = self.root.join(spec.file);
@@ -158,6 +205,16 @@ impl Recording {
     /// The samples of `/proc/zoneinfo` in time order.
     pub fn zoneinfo(&self) -> Result<ZoneSamples, Error> {
         Ok(ZoneSamples { table: self.table(&format::ZONEINFO)? })
+    }
+
+    /// As [`Self::buddyinfo`], only the samples of that span of time.
+    pub fn buddyinfo_within(&self, from: Nanos, to: Nanos) -> Result<BuddySamples, Error> {
+        Ok(BuddySamples { table: self.table_within(&format::BUDDYINFO, from, to)? })
+    }
+
+    /// As [`Self::zoneinfo`], only the samples of that span of time.
+    pub fn zoneinfo_within(&self, from: Nanos, to: Nanos) -> Result<ZoneSamples, Error> {
+        Ok(ZoneSamples { table: self.table_within(&format::ZONEINFO, from, to)? })
     }
 
     /// A page map, run by run in the order of its reading.

@@ -3,25 +3,50 @@
 
 use std::time::Duration;
 
-use crate::source::{Outline, Snapshot};
-use crate::view::slabs::Sort;
+use kmemlab_trace::unit::Nanos;
 
-/// While playing, a snapshot a second.
-const STEP: Duration = Duration::from_secs(1);
+use crate::keys::Keys;
+use crate::source::{Outline, Snapshot};
+use crate::table::{Table, TableState};
+use crate::view::{self, slabs::Sort};
+
+mod acts;
+mod prompt;
+mod time;
+
+pub use prompt::{Prompt, PromptKind};
 
 /// A page of the screen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum View {
-    /// Zones, free blocks, fragmentation, loss.
+    /// Zones, free blocks, fragmentation, pressure, loss.
     #[default]
     Overview,
     /// Slab caches.
     Slabs,
+    /// Places that allocate.
+    Sites,
+    /// Physical memory as a map.
+    Blocks,
+    /// The vmalloc space.
+    Vmalloc,
+    /// Several tellers side by side.
+    Compare,
+    /// Stalls.
+    Latency,
 }
 
 impl View {
     /// Every view, in the order of the tabs.
-    pub const ALL: [Self; 2] = [Self::Overview, Self::Slabs];
+    pub const ALL: [Self; 7] = [
+        Self::Overview,
+        Self::Slabs,
+        Self::Sites,
+        Self::Blocks,
+        Self::Vmalloc,
+        Self::Compare,
+        Self::Latency,
+    ];
 
     /// Its name on the tab.
     #[must_use]
@@ -29,7 +54,18 @@ impl View {
         match self {
             Self::Overview => "Overview",
             Self::Slabs => "Slabs",
+            Self::Sites => "Sites",
+            Self::Blocks => "Blocks",
+            Self::Vmalloc => "Vmalloc",
+            Self::Compare => "Compare",
+            Self::Latency => "Latency",
         }
+    }
+
+    /// It is a table that can be sorted and filtered.
+    #[must_use]
+    pub fn is_table(self) -> bool {
+        !matches!(self, Self::Overview | Self::Blocks)
     }
 
     fn neighbour(self, forward: bool) -> Self {
@@ -48,7 +84,7 @@ pub enum Action {
     Suspend,
     /// Open or close the help.
     Help,
-    /// Close the help.
+    /// Close what is open; where nothing is, drop the filter.
     Close,
     /// The next tab.
     NextView,
@@ -60,14 +96,36 @@ pub enum Action {
     Forward,
     /// One snapshot back.
     Back,
-    /// The first snapshot.
+    /// A minute on.
+    MinuteForward,
+    /// A minute back.
+    MinuteBack,
+    /// The beginning.
     First,
-    /// The last snapshot.
+    /// The end; a live screen follows it again.
     Last,
+    /// The next mark on the time bar.
+    NextMark,
+    /// The mark before.
+    PreviousMark,
     /// Play or pause.
     Play,
+    /// Play twice as fast.
+    Faster,
+    /// Play half as fast.
+    Slower,
     /// Sort the slabs.
     Sort(Sort),
+    /// Sort by the next column.
+    NextColumn,
+    /// Sort by the column before.
+    PreviousColumn,
+    /// Sort the other way round.
+    Reverse,
+    /// Show the row at the cursor in full, or no longer.
+    Open,
+    /// slabtop's own screen, or the one with more columns.
+    Exact,
     /// A line up.
     Up,
     /// A line down.
@@ -76,146 +134,210 @@ pub enum Action {
     PageUp,
     /// A page down.
     PageDown,
+    /// The page block before.
+    CellBack,
+    /// The next page block.
+    CellForward,
+    /// The next zone.
+    NextZone,
+    /// The next mixed page block.
+    NextMixed,
+    /// Fill levels or letters of types on the map.
+    MapMode,
+    /// Compare from here on.
+    Mark,
+    /// Export the table at hand.
+    Export,
+    /// Ask for something.
+    Ask(PromptKind),
+    /// A character of the answer.
+    Type(char),
+    /// Takes the last one back.
+    Erase,
+    /// The answer is complete.
+    Accept,
     /// The screen has this size now.
     Resize(u16, u16),
     /// So much time went by.
     Elapsed(Duration),
 }
 
+/// What a snapshot on the screen is of: moment, view, and how much the source knew.
+type Shown = (Nanos, View, u64);
+
 /// The state of the screen.
 #[derive(Clone, Debug)]
 pub struct App {
     outline: Outline,
-    at: usize,
-    shown: Option<(usize, Snapshot)>,
-    trouble: Option<(usize, String)>,
+    revision: u64,
+    at: Nanos,
+    is_following: bool,
+    shown: Option<(Shown, Snapshot)>,
+    trouble: Option<(Shown, String)>,
+    mark: Option<Nanos>,
+    marked: Option<(View, Snapshot)>,
     view: View,
-    sort: Sort,
-    scroll: [usize; View::ALL.len()],
+    keys: Keys,
+    tables: [TableState; View::ALL.len()],
+    table: Table,
+    order: Vec<usize>,
     size: (u16, u16),
+    prompt: Option<Prompt>,
+    message: Option<String>,
     is_help_open: bool,
-    is_playing: bool,
+    help_scroll: usize,
+    is_exact: bool,
+    is_lettered: bool,
+    block: usize,
+    speed: Option<u32>,
+    last_speed: u32,
+    wants_export: bool,
     is_done: bool,
-    played: Duration,
 }
 
 impl App {
     /// The screen of a source, at its last moment: where a live screen stands too.
     #[must_use]
     pub fn new(outline: Outline, view: View) -> Self {
+        let mut tables: [TableState; View::ALL.len()] = Default::default();
+        tables[View::Compare as usize].column = view::compare::WORST;
+        tables[View::Vmalloc as usize].column = view::vmalloc::SIZE;
         Self {
-            at: outline.times.len().saturating_sub(1),
+            at: outline.end,
+            is_following: outline.is_live,
             outline,
+            revision: 0,
             shown: None,
             trouble: None,
+            mark: None,
+            marked: None,
             view,
-            sort: Sort::Objects,
-            scroll: [0; View::ALL.len()],
+            keys: Keys::default(),
+            tables,
+            table: Table::default(),
+            order: Vec::new(),
             size: (80, 24),
+            prompt: None,
+            message: None,
             is_help_open: false,
-            is_playing: false,
+            help_scroll: 0,
+            is_exact: false,
+            is_lettered: false,
+            block: 0,
+            speed: None,
+            last_speed: 1,
+            wants_export: false,
             is_done: false,
-            played: Duration::ZERO,
         }
     }
 
-    /// The snapshot that the screen needs and has not.
+    /// Other keys than the usual ones.
     #[must_use]
-    pub fn wanted(&self) -> Option<usize> {
-        let shown = self.shown.as_ref().map(|(index, _)| *index);
-        let failed = self.trouble.as_ref().map(|(index, _)| *index);
-        let there = self.at < self.outline.times.len();
-        (there && shown != Some(self.at) && failed != Some(self.at)).then_some(self.at)
+    pub fn with_keys(mut self, keys: Keys) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    /// slabtop's own screen from the start, sorted like that.
+    #[must_use]
+    pub fn with_sort(mut self, sort: Sort) -> Self {
+        self.tables[View::Slabs as usize].column = sort.column();
+        self
+    }
+
+    /// The source has new things to tell.
+    pub fn renew(&mut self, outline: Outline) {
+        let was_at_end = self.at >= self.outline.end && self.speed.is_none();
+        self.is_following |= outline.is_live && !self.outline.is_live && was_at_end;
+        self.is_following &= outline.is_live;
+        self.outline = outline;
+        self.revision += 1;
+        if self.is_following {
+            self.at = self.outline.end;
+        }
+        self.at = self.at.clamp(self.outline.begin, self.outline.end.max(self.outline.begin));
+    }
+
+    fn key(&self) -> Shown {
+        (self.at, self.view, self.revision)
+    }
+
+    /// The moment and view that the screen needs and has not.
+    #[must_use]
+    pub fn wanted(&self) -> Option<(Nanos, View)> {
+        let key = self.key();
+        let is_there = self.shown.as_ref().is_some_and(|(known, _)| *known == key);
+        let has_failed = self.trouble.as_ref().is_some_and(|(known, _)| *known == key);
+        let is_empty = self.outline.times.is_empty() && self.outline.end == Nanos(0);
+        (!is_there && !has_failed && !is_empty).then_some((self.at, self.view))
     }
 
     /// The source's answer to [`Self::wanted`].
-    pub fn show(&mut self, index: usize, snapshot: Snapshot) {
-        self.shown = Some((index, snapshot));
+    pub fn show(&mut self, snapshot: Snapshot) {
+        self.shown = Some((self.key(), snapshot));
         self.trouble = None;
-        self.clamp();
+        self.rebuild();
     }
 
     /// The source could not answer: the screen keeps what it had and says why.
-    pub fn fail(&mut self, index: usize, why: String) {
-        self.is_playing = false;
-        self.trouble = Some((index, why));
+    pub fn fail(&mut self, why: String) {
+        self.speed = None;
+        self.trouble = Some((self.key(), why));
     }
 
-    /// Does what was asked for.
-    pub fn update(&mut self, action: Action) {
-        let last = self.outline.times.len().saturating_sub(1);
-        match action {
-            Action::Quit => self.is_done = true,
-            Action::Suspend => {}
-            Action::Help => self.is_help_open = !self.is_help_open,
-            Action::Close => self.is_help_open = false,
-            Action::NextView => self.view = self.view.neighbour(true),
-            Action::PreviousView => self.view = self.view.neighbour(false),
-            Action::Go(view) => self.view = view,
-            Action::Forward => self.at = (self.at + 1).min(last),
-            Action::Back => self.at = self.at.saturating_sub(1),
-            Action::First => self.at = 0,
-            Action::Last => self.at = last,
-            Action::Play => self.play(last),
-            Action::Sort(sort) => {
-                self.sort = sort;
-                self.scroll[View::Slabs as usize] = 0;
+    /// The mark's moment and the view, where its state is needed and not there.
+    #[must_use]
+    pub fn wanted_mark(&self) -> Option<(Nanos, View)> {
+        let at = self.mark?;
+        let known = self.marked.as_ref().is_some_and(|(view, _)| *view == self.view);
+        (!known).then_some((at, self.view))
+    }
+
+    /// The source's answer to [`Self::wanted_mark`]; nothing when it could not answer.
+    pub fn show_mark(&mut self, snapshot: Option<Snapshot>) {
+        match snapshot {
+            Some(snapshot) => self.marked = Some((self.view, snapshot)),
+            None => {
+                self.mark = None;
+                self.message = Some("the mark is too old: its state is gone".to_owned());
             }
-            Action::Up => self.scroll_by(-1),
-            Action::Down => self.scroll_by(1),
-            Action::PageUp => self.scroll_by(-self.page()),
-            Action::PageDown => self.scroll_by(self.page()),
-            Action::Resize(width, height) => self.size = (width, height),
-            Action::Elapsed(time) => self.elapse(time, last),
         }
+        self.rebuild();
+    }
+
+    /// Makes the table anew from the snapshot, and puts its rows in order.
+    fn rebuild(&mut self) {
+        let marked = self.marked.as_ref().filter(|(view, _)| *view == self.view);
+        let marked = marked.map(|(_, snapshot)| snapshot);
+        self.table = match self.shown.as_ref() {
+            Some((_, snapshot)) => view::table(self.view, snapshot, marked, &self.outline),
+            None => Table::default(),
+        };
+        self.reorder();
+    }
+
+    fn reorder(&mut self) {
+        self.order = self.tables[self.view as usize].order(&self.table);
         self.clamp();
     }
 
-    fn play(&mut self, last: usize) {
-        self.is_playing = !self.is_playing && last > 0;
-        self.played = Duration::ZERO;
-        if self.is_playing && self.at == last {
-            self.at = 0;
-        }
-    }
-
-    fn elapse(&mut self, time: Duration, last: usize) {
-        if !self.is_playing {
+    fn clamp(&mut self) {
+        let visible = view::lines_visible(self, self.size.1);
+        let lines = self.lines();
+        if self.view == View::Overview {
+            let state = &mut self.tables[self.view as usize];
+            state.scroll = state.scroll.min(lines.saturating_sub(visible));
             return;
         }
-        self.played += time;
-        if self.played >= STEP {
-            // One step even after a long silence: a suspended screen goes on where it stood.
-            self.played = Duration::from_nanos((self.played.as_nanos() % STEP.as_nanos()) as u64);
-            self.at = (self.at + 1).min(last);
-            self.is_playing = self.at < last;
-        }
-    }
-
-    fn page(&self) -> isize {
-        let (_, height) = self.size;
-        let lines = crate::view::lines_visible(self, height);
-        isize::try_from(lines).unwrap_or(1).max(1)
-    }
-
-    fn scroll_by(&mut self, lines: isize) {
-        let scroll = &mut self.scroll[self.view as usize];
-        *scroll = scroll.saturating_add_signed(lines);
-    }
-
-    fn clamp(&mut self) {
-        let (_, height) = self.size;
-        let hidden = self.lines().saturating_sub(crate::view::lines_visible(self, height));
-        let scroll = &mut self.scroll[self.view as usize];
-        *scroll = (*scroll).min(hidden);
+        self.tables[self.view as usize].clamp(lines, visible);
     }
 
     /// Lines of the view at hand that scroll.
     fn lines(&self) -> usize {
-        let Some(snapshot) = self.snapshot() else { return 0 };
         match self.view {
-            View::Overview => snapshot.zones.len(),
-            View::Slabs => snapshot.slabs.as_ref().map_or(0, |slabs| slabs.rows.len()),
+            View::Overview => self.snapshot().map_or(0, |snapshot| snapshot.zones.len()),
+            View::Blocks => 0,
+            _ => self.order.len(),
         }
     }
 
@@ -231,16 +353,40 @@ impl App {
         self.shown.as_ref().map(|(_, snapshot)| snapshot)
     }
 
-    /// Which snapshot is asked for.
+    /// The moment asked for.
     #[must_use]
-    pub fn at(&self) -> usize {
+    pub fn at(&self) -> Nanos {
         self.at
+    }
+
+    /// How many readings of `/proc` there are up to it.
+    #[must_use]
+    pub fn step(&self) -> usize {
+        self.outline.times.partition_point(|time| *time <= self.at)
+    }
+
+    /// The moment that changes are counted from.
+    #[must_use]
+    pub fn mark(&self) -> Option<Nanos> {
+        self.mark
     }
 
     /// Why the snapshot asked for is not the one on the screen.
     #[must_use]
     pub fn trouble(&self) -> Option<&str> {
-        self.trouble.as_ref().filter(|(index, _)| *index == self.at).map(|(_, why)| why.as_str())
+        let key = self.key();
+        self.trouble.as_ref().filter(|(known, _)| *known == key).map(|(_, why)| why.as_str())
+    }
+
+    /// What was just done, for the bottom line.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        self.message.as_deref()
+    }
+
+    /// Says something on the bottom line until the next key.
+    pub fn say(&mut self, message: String) {
+        self.message = Some(message);
     }
 
     /// The view at hand.
@@ -249,16 +395,58 @@ impl App {
         self.view
     }
 
-    /// What the slabs are sorted by.
+    /// The keys in force.
     #[must_use]
-    pub fn sort(&self) -> Sort {
-        self.sort
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 
-    /// Lines scrolled away at the top of the view at hand.
+    /// How the table at hand is looked at.
     #[must_use]
-    pub fn scroll(&self) -> usize {
-        self.scroll[self.view as usize]
+    pub fn table_state(&self) -> &TableState {
+        &self.tables[self.view as usize]
+    }
+
+    /// The table at hand, and its rows in their order.
+    #[must_use]
+    pub fn table(&self) -> (&Table, &[usize]) {
+        (&self.table, &self.order)
+    }
+
+    /// The row of the snapshot's list at the cursor.
+    #[must_use]
+    pub fn selected_row(&self) -> Option<usize> {
+        self.order.get(self.table_state().selected).copied()
+    }
+
+    /// What is asked for at the bottom line.
+    #[must_use]
+    pub fn prompt(&self) -> Option<&Prompt> {
+        self.prompt.as_ref()
+    }
+
+    /// The slabs are shown exactly as slabtop does.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.is_exact
+    }
+
+    /// The map shows the letters of types.
+    #[must_use]
+    pub fn is_lettered(&self) -> bool {
+        self.is_lettered
+    }
+
+    /// The page block at the cursor.
+    #[must_use]
+    pub fn block(&self) -> usize {
+        self.block
+    }
+
+    /// Size of the screen.
+    #[must_use]
+    pub fn size(&self) -> (u16, u16) {
+        self.size
     }
 
     /// The help is open.
@@ -267,10 +455,36 @@ impl App {
         self.is_help_open
     }
 
-    /// Time goes on.
+    /// Lines of the help above the first one on the screen.
     #[must_use]
-    pub fn is_playing(&self) -> bool {
-        self.is_playing
+    pub fn help_scroll(&self) -> usize {
+        self.help_scroll
+    }
+
+    /// How fast time goes on; `None` while it stands.
+    #[must_use]
+    pub fn speed(&self) -> Option<u32> {
+        self.speed
+    }
+
+    /// The screen stands at the end of something that grows.
+    #[must_use]
+    pub fn is_following(&self) -> bool {
+        self.is_following
+    }
+
+    /// The table at hand is to be exported; asked once.
+    pub fn take_export(&mut self) -> Option<(Table, Vec<usize>)> {
+        if !std::mem::take(&mut self.wants_export) {
+            return None;
+        }
+        let snapshot = self.snapshot()?;
+        if self.view.is_table() {
+            return Some((self.table.clone(), self.order.clone()));
+        }
+        let table = view::export_table(self.view, snapshot);
+        let order = (0..table.rows.len()).collect();
+        Some((table, order))
     }
 
     /// It is time to leave.

@@ -8,14 +8,21 @@
 pub mod app;
 pub mod history;
 pub mod keys;
+pub mod marks;
 mod number;
+pub mod parts;
 mod run;
 pub mod source;
+pub mod table;
 mod terminal;
 pub mod theme;
 pub mod view;
 
 pub use app::{Action, App, View};
-pub use run::{Host, once, run};
-pub use source::{About, Loss, Outline, SlabSample, Snapshot, Source, ZoneState};
+pub use keys::Keys;
+pub use marks::{MarkKind, Marks};
+pub use run::{Export, Host, once, run};
+pub use source::{
+    About, Loss, Outline, Pressure, SlabSample, Snapshot, Source, Told, Work, ZoneState,
+};
 pub use theme::Theme;

@@ -25,6 +25,43 @@ pub(crate) fn mebibytes(pages: u64, page_size_bytes: u64) -> String {
     format!("{}.{}", tenths / 10, tenths % 10)
 }
 
+/// Bytes in the largest unit that keeps a digit before the point: `1.5 MiB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = "KiB";
+    for next in ["MiB", "GiB", "TiB", "PiB", "EiB"] {
+        if value < 999.95 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    format!("{value:.1} {unit}")
+}
+
+/// Nanoseconds in the largest unit that keeps a digit before the point: `1.50 ms`.
+pub(crate) fn duration(nanos: u64) -> String {
+    match nanos {
+        0..1_000 => format!("{nanos} ns"),
+        1_000..1_000_000 => format!("{:.1} us", nanos as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.2} ms", nanos as f64 / 1e6),
+        1_000_000_000..1_000_000_000_000 => format!("{:.2} s", nanos as f64 / 1e9),
+        _ => format!("{} s", nanos / 1_000_000_000),
+    }
+}
+
+/// A change with its sign, and nothing for none.
+pub(crate) fn signed(change: i64, written: impl Fn(u64) -> String) -> String {
+    match change {
+        0 => "0".to_owned(),
+        1.. => format!("+{}", written(change.unsigned_abs())),
+        _ => format!("-{}", written(change.unsigned_abs())),
+    }
+}
+
 /// Thousandths as `12.3 %`.
 pub(crate) fn percent(thousandths: u64) -> String {
     format!("{}.{} %", thousandths / 10, thousandths % 10)
@@ -70,6 +107,11 @@ mod tests {
         assert_eq!(mebibytes(u64::MAX, 65_536), "1152921504606846975.9");
         assert_eq!(percent(1000), "100.0 %");
         assert_eq!(share(1, 0), "-");
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1_572_864), "1.5 MiB");
+        assert_eq!(bytes(1_048_575), "1.0 MiB");
+        assert_eq!(duration(1_500_000), "1.50 ms");
+        assert_eq!(signed(-2048, bytes), "-2.0 KiB");
     }
 
     #[test]

@@ -10,9 +10,10 @@ use ratatui::backend::CrosstermBackend;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-use crate::app::{Action, App, View};
+use crate::app::{Action, App};
 use crate::keys;
 use crate::source::{Source, SourceError};
+use crate::table::Table;
 use crate::terminal::Guard;
 use crate::theme::Theme;
 use crate::view;
@@ -20,13 +21,24 @@ use crate::view;
 /// How long a key is waited for before the stop flag is looked at again.
 const WAIT: Duration = Duration::from_millis(100);
 
+/// Writes the rows of a table somewhere, in that order; says where.
+pub type Export<'a> = &'a dyn Fn(&Table, &[usize]) -> Result<String, SourceError>;
+
 /// What only the program around the screen can do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Host<'a> {
     /// Set from outside (by a signal) to leave.
     pub stop: &'a AtomicBool,
     /// Stops the process until it is continued; the terminal is given back around the call.
     pub suspend: fn() -> io::Result<()>,
+    /// Exports a table.
+    pub export: Export<'a>,
+}
+
+impl std::fmt::Debug for Host<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("stop", self.stop).finish_non_exhaustive()
+    }
 }
 
 /// Shows a source on the terminal until the user leaves.
@@ -36,17 +48,17 @@ pub struct Host<'a> {
 pub fn run(
     source: &mut dyn Source,
     theme: &Theme,
-    view: View,
+    mut app: App,
     host: &Host<'_>,
 ) -> Result<(), SourceError> {
     let guard = Guard::new()?;
     let mut terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
-    let mut app = App::new(source.outline().clone(), view);
     let size = terminal.size()?;
     app.update(Action::Resize(size.width, size.height));
     let mut is_stale = true;
     let mut then = Instant::now();
     while !app.is_done() && !host.stop.load(Ordering::Relaxed) {
+        is_stale |= refresh(&mut app, source);
         is_stale |= settle(&mut app, source);
         if is_stale {
             terminal.draw(|frame| view::draw(&app, theme, frame.area(), frame.buffer_mut()))?;
@@ -57,21 +69,26 @@ pub fn run(
         while !app.is_done() && event::poll(wait)? {
             wait = Duration::ZERO;
             is_stale = true;
-            match event::read()? {
-                Event::Key(key) => match keys::action(&key, app.view()) {
-                    Some(Action::Suspend) => {
-                        guard.leave();
-                        (host.suspend)()?;
-                        guard.take()?;
-                        terminal.clear()?;
-                    }
-                    Some(action) => app.update(action),
-                    None => {}
-                },
-                Event::Resize(width, height) => app.update(Action::Resize(width, height)),
-                _ => {}
+            let action = match event::read()? {
+                Event::Key(key) if app.prompt().is_some() => keys::prompt_action(&key),
+                Event::Key(key) => app.keys().action(&key, app.view()),
+                Event::Resize(width, height) => Some(Action::Resize(width, height)),
+                _ => None,
+            };
+            match action {
+                Some(Action::Suspend) => {
+                    guard.leave();
+                    (host.suspend)()?;
+                    guard.take()?;
+                    terminal.clear()?;
+                }
+                Some(action) => app.update(action),
+                None => {}
             }
+            // What the next key does may rest on what this one asked for.
+            settle(&mut app, source);
         }
+        export(&mut app, host);
         let now = Instant::now();
         app.update(Action::Elapsed(now - then));
         then = now;
@@ -79,12 +96,37 @@ pub fn run(
     Ok(())
 }
 
+fn export(app: &mut App, host: &Host<'_>) {
+    if let Some((table, order)) = app.take_export() {
+        let said = (host.export)(&table, &order).unwrap_or_else(|error| error.to_string());
+        app.say(said);
+    }
+}
+
+/// Takes in what is new in the source; tells whether anything is.
+fn refresh(app: &mut App, source: &mut dyn Source) -> bool {
+    match source.refresh() {
+        Ok(false) => false,
+        Ok(true) => {
+            app.renew(source.outline().clone());
+            true
+        }
+        Err(error) => {
+            app.say(error.to_string());
+            true
+        }
+    }
+}
+
 /// Gets the app what it wants; tells whether it wanted anything.
 fn settle(app: &mut App, source: &mut dyn Source) -> bool {
-    let Some(index) = app.wanted() else { return false };
-    match source.load(index) {
-        Ok(snapshot) => app.show(index, snapshot),
-        Err(error) => app.fail(index, error.to_string()),
+    if let Some((at, view)) = app.wanted_mark() {
+        app.show_mark(source.load(at, view).ok());
+    }
+    let Some((at, view)) = app.wanted() else { return false };
+    match source.load(at, view) {
+        Ok(snapshot) => app.show(snapshot),
+        Err(error) => app.fail(error.to_string()),
     }
     true
 }
@@ -96,14 +138,13 @@ fn settle(app: &mut App, source: &mut dyn Source) -> bool {
 pub fn once(
     source: &mut dyn Source,
     theme: &Theme,
-    view: View,
+    mut app: App,
     width: u16,
     height: u16,
 ) -> Result<String, SourceError> {
-    let mut app = App::new(source.outline().clone(), view);
     app.update(Action::Resize(width, height));
-    if let Some(index) = app.wanted() {
-        app.show(index, source.load(index)?);
+    if let Some((at, view)) = app.wanted() {
+        app.show(source.load(at, view)?);
     }
     let area = Rect::new(0, 0, width, height);
     let mut buf = Buffer::empty(area);

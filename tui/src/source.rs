@@ -1,38 +1,72 @@
-//! Where the screen's numbers come from: a recording now, the live kernel later.
+//! Where the screen's numbers come from: a recording, one that is still being written, or `/proc`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kmemlab_trace::measure;
 use kmemlab_trace::snapshot::SlabRow;
 use kmemlab_trace::unit::{Nanos, NodeId};
 
+use crate::app::View;
 use crate::history::History;
+use crate::marks::Marks;
+use crate::parts::{BlockMap, Comparison, Latency, Site, Vmalloc};
 
 /// What may go wrong in a source: its implementors live above this crate and bring errors of
 /// several.
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A row of moments, each of which can be looked at.
+/// A stretch of time, any moment of which can be looked at. A live one grows at its end.
 pub trait Source {
-    /// Everything but the snapshots themselves.
+    /// Everything but the moments themselves.
     fn outline(&self) -> &Outline;
 
-    /// The state at [`Outline::times`]`[index]`.
+    /// Takes in what is new; tells whether the outline changed, or what [`Self::load`] would
+    /// answer.
     ///
     /// # Errors
-    /// The snapshot cannot be read.
-    fn load(&mut self, index: usize) -> Result<Snapshot, SourceError>;
+    /// The source is gone. What was known of it can still be loaded.
+    fn refresh(&mut self) -> Result<bool, SourceError> {
+        Ok(false)
+    }
+
+    /// The state at a moment, as far as the view needs it.
+    ///
+    /// # Errors
+    /// That moment cannot be read.
+    fn load(&mut self, at: Nanos, view: View) -> Result<Snapshot, SourceError>;
 }
 
-/// What is known of a source before any snapshot of it is looked at.
+/// What is known of a source before any moment of it is looked at.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Outline {
     /// What it is.
     pub about: About,
-    /// The moments, ascending.
+    /// When `/proc` was read, ascending: where steps lead.
     pub times: Vec<Nanos>,
-    /// Fragmentation over all of them.
+    /// Where the time bar begins.
+    pub begin: Nanos,
+    /// Where it ends.
+    pub end: Nanos,
+    /// Fragmentation over all of it.
     pub history: History,
     /// Events missing from it.
     pub loss: Loss,
+    /// Moments worth a look.
+    pub marks: Arc<Marks>,
+    /// It grows.
+    pub is_live: bool,
+    /// What is still being worked out in the background.
+    pub work: Option<Work>,
+}
+
+/// Work in the background.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Work {
+    /// What it is for.
+    pub what: String,
+    /// How much of it is done, in hundredths.
+    pub percent: u8,
 }
 
 /// What is being looked at, for the titles.
@@ -63,8 +97,31 @@ pub struct Loss {
     pub gaps: u64,
     /// Processors whose ring told of one.
     pub cpus: u64,
-    /// Events lost between the snapshot before and each snapshot.
-    pub by_snapshot: Vec<u64>,
+}
+
+/// A part of a snapshot, or why it is not there.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Told<T> {
+    /// Here it is.
+    Yes(T),
+    /// A sentence that says what is missing, and what mends it.
+    No(String),
+}
+
+impl<T> Default for Told<T> {
+    fn default() -> Self {
+        Self::No(String::new())
+    }
+}
+
+impl<T> Told<T> {
+    /// The part, if it is there.
+    pub fn yes(&self) -> Option<&T> {
+        match self {
+            Self::Yes(part) => Some(part),
+            Self::No(_) => None,
+        }
+    }
 }
 
 /// The state at one moment. `None` means "not told", never zero.
@@ -72,10 +129,36 @@ pub struct Loss {
 pub struct Snapshot {
     /// When.
     pub at: Nanos,
+    /// When the free blocks were read from `/proc`; `None` when they are those of this very
+    /// moment, rebuilt from the events.
+    pub zones_at: Option<Nanos>,
     /// Zones in the kernel's order.
     pub zones: Vec<ZoneState>,
+    /// Share of time that tasks waited for memory.
+    pub pressure: Option<Pressure>,
+    /// What `/proc/vmstat` counted, a second, in the order of the screen.
+    pub counters: Vec<(&'static str, u64)>,
     /// Slab caches.
-    pub slabs: Option<SlabSample>,
+    pub slabs: Told<SlabSample>,
+    /// Places that allocate.
+    pub sites: Told<Vec<Site>>,
+    /// Page blocks.
+    pub blocks: Told<Arc<BlockMap>>,
+    /// The vmalloc space.
+    pub vmalloc: Told<Vmalloc>,
+    /// Several tellers side by side.
+    pub comparison: Told<Comparison>,
+    /// Stalls up to this moment.
+    pub latency: Told<Arc<Latency>>,
+}
+
+/// `/proc/pressure/memory`, averages over ten seconds, in hundredths of a percent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Pressure {
+    /// Some task waited.
+    pub some: u32,
+    /// All tasks waited.
+    pub full: u32,
 }
 
 /// A zone. Pages, unless said otherwise.
@@ -108,6 +191,18 @@ pub struct SlabSample {
     pub at: Nanos,
     /// Its caches.
     pub rows: Vec<SlabRow>,
+    /// Active objects of each cache one reading earlier, and when that was.
+    pub before: Option<(Nanos, Arc<BTreeMap<String, u64>>)>,
+    /// The site that holds most of each cache, where events tell.
+    pub top_sites: Arc<BTreeMap<Arc<str>, Arc<str>>>,
+}
+
+impl SlabSample {
+    /// Active objects by cache.
+    #[must_use]
+    pub fn active(&self) -> BTreeMap<String, u64> {
+        self.rows.iter().map(|row| (row.cache.clone(), row.active_objects)).collect()
+    }
 }
 
 impl ZoneState {

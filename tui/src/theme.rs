@@ -134,6 +134,26 @@ impl Theme {
         Style::new().add_modifier(Modifier::REVERSED | Modifier::BOLD)
     }
 
+    /// The line at the cursor; it also carries a `>`.
+    pub(crate) fn cursor(&self) -> Style {
+        Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED)
+    }
+
+    /// A page block by migrate type; its sign tells fill or type as well.
+    pub(crate) fn block(&self, migrate: u8, is_mixed: bool, is_cursor: bool) -> Style {
+        const BY_TYPE: [Color; 6] =
+            [Color::Red, Color::Green, Color::Yellow, Color::Magenta, Color::Cyan, Color::DarkGray];
+        let colour = BY_TYPE.get(usize::from(migrate)).copied().unwrap_or(Color::Gray);
+        let mut style = Style::new().fg(colour);
+        if is_mixed {
+            style = style.add_modifier(Modifier::UNDERLINED | Modifier::BOLD);
+        }
+        if is_cursor {
+            style = style.add_modifier(Modifier::REVERSED);
+        }
+        style
+    }
+
     pub(crate) fn dim(&self) -> Style {
         Style::new().fg(Color::DarkGray)
     }

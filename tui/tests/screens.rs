@@ -5,118 +5,24 @@
 // Helpers of tests may fail as tests do.
 #![allow(clippy::unwrap_used)]
 
+mod fake;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kmemlab_trace::snapshot::SlabRow;
-use kmemlab_trace::unit::{Nanos, NodeId};
-use kmemlab_tui::history::History;
-use kmemlab_tui::source::SourceError;
+use kmemlab_trace::unit::Nanos;
+use kmemlab_tui::app::PromptKind;
 use kmemlab_tui::theme::Colours;
 use kmemlab_tui::view::slabs::Sort;
-use kmemlab_tui::{
-    About, Action, App, Loss, Outline, SlabSample, Snapshot, Source, Theme, View, ZoneState, view,
-};
+use kmemlab_tui::{Action, App, Outline, Snapshot, Theme, Told, View, Work, ZoneState, view};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-const SECOND: u64 = 1_000_000_000;
-const SNAPSHOTS: u64 = 40;
+use fake::{Fake, SECOND, moment};
+
 const SIZES: [(u16, u16); 2] = [(80, 24), (200, 60)];
-
-/// Memory that falls to pieces second by second.
-#[derive(Debug)]
-struct Fake {
-    outline: Outline,
-    zones: usize,
-}
-
-impl Fake {
-    fn new(zones: usize) -> Self {
-        let about = About {
-            version: "1.2.3".to_owned(),
-            name: "monday.kmt".to_owned(),
-            host: "build7, Linux 6.12.0".to_owned(),
-            page_size_bytes: 4096,
-            start: Nanos(1000 * SECOND),
-            start_realtime_ns: 1_700_000_000 * SECOND,
-            notes: vec![
-                "the recorder was cut off before it finished".to_owned(),
-                "the kernel counted 27 events that it did not deliver".to_owned(),
-            ],
-        };
-        let mut fake = Self { outline: Outline { about, ..Outline::default() }, zones };
-        for index in 0..SNAPSHOTS {
-            let at = Nanos((1000 + index) * SECOND + 2_000_000);
-            fake.outline.times.push(at);
-            fake.outline.history.push(at, &blocks(index));
-        }
-        let mut by_snapshot = vec![0; SNAPSHOTS as usize];
-        by_snapshot[12] = 1_217_340;
-        by_snapshot[39] = 7;
-        fake.outline.loss = Loss { events: 1_217_347, gaps: 130, cpus: 2, by_snapshot };
-        fake
-    }
-
-    fn app(&mut self, view: View, (width, height): (u16, u16)) -> App {
-        let mut app = App::new(self.outline.clone(), view);
-        app.update(Action::Resize(width, height));
-        self.settle(&mut app);
-        app
-    }
-
-    fn settle(&mut self, app: &mut App) {
-        if let Some(index) = app.wanted() {
-            app.show(index, self.load(index).unwrap());
-        }
-    }
-}
-
-fn blocks(index: u64) -> Vec<u64> {
-    let small = 400 + index * 9000;
-    vec![small, small / 3, small / 7, 900, 451, 208, 77, 31, 12, 6, 60u64.saturating_sub(index * 2)]
-}
-
-impl Source for Fake {
-    fn outline(&self) -> &Outline {
-        &self.outline
-    }
-
-    fn load(&mut self, index: usize) -> Result<Snapshot, SourceError> {
-        let at = self.outline.times[index];
-        let told = ["DMA", "DMA32", "Normal", "Movable"].into_iter().cycle();
-        let zones = told.take(self.zones).enumerate().map(|(number, zone)| {
-            let is_dma = number % 4 == 0;
-            let small = vec![0, 1, 0, 2, 1, 1, 1, 0, 1, 1, 3];
-            ZoneState {
-                node: NodeId(number as u16 / 4),
-                zone: zone.to_owned(),
-                free_blocks: if is_dma { small } else { blocks(index as u64) },
-                managed: Some([3840, 2_000_000, 6_000_000, 90_000_000][number % 4]),
-                // Not told; above, between and below the watermarks.
-                free: [None, Some(824_000), Some(15_000), Some(12_000)][number % 4],
-                min: Some(if is_dma { 60 } else { 11_310 }),
-                low: Some(if is_dma { 75 } else { 14_137 }),
-                high: Some(if is_dma { 90 } else { 16_964 }),
-                percpu: (number > 0).then_some(1234),
-            }
-        });
-        let caches = (0..60).map(|number| SlabRow {
-            cache: format!("{}-{number}", ["dentry", "kmalloc", "Acpi-State"][number as usize % 3]),
-            active_objects: number * 3700 * (1 + index as u64) % 90_001,
-            objects: 90_001,
-            object_size_bytes: 8 << (number % 10),
-            objects_per_slab: 4096 >> (number % 10),
-            pages_per_slab: 1 << (number % 4),
-            active_slabs: number * 91,
-            slabs: number * 97,
-        });
-        let slabs = SlabSample { at: Nanos(at.0 + 11_000_000), rows: caches.collect() };
-        Ok(Snapshot { at, zones: zones.collect(), slabs: Some(slabs) })
-    }
-}
 
 fn painted(app: &App, theme: Theme, (width, height): (u16, u16)) -> Buffer {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -154,6 +60,11 @@ fn check_both(name: &str, zones: usize, view: View, theme: Theme, actions: &[Act
 const COLOUR: Theme = Theme::new(Colours::Many, true);
 const PLAIN: Theme = Theme::new(Colours::None, false);
 
+/// The letters as keys would type them.
+fn typed(text: &str) -> Vec<Action> {
+    text.chars().map(Action::Type).collect()
+}
+
 #[test]
 fn overview() {
     check_both("overview", 3, View::Overview, COLOUR, &[]);
@@ -163,17 +74,55 @@ fn overview() {
 }
 
 #[test]
-fn slabs() {
+fn slabs_view() {
     check_both("slabs", 3, View::Slabs, COLOUR, &[]);
     let actions = [Action::Sort(Sort::Name), Action::First, Action::PageDown];
     check_both("slabs-by-name", 3, View::Slabs, PLAIN, &actions);
-    check_both("slabs-by-pages", 3, View::Slabs, COLOUR, &[Action::Sort(Sort::PagesPerSlab)]);
+    let actions = [Action::First, Action::Mark, Action::Last, Action::Sort(Sort::PagesPerSlab)];
+    check_both("slabs-by-pages-since-mark", 3, View::Slabs, COLOUR, &actions);
+    check_both("slabs-exact", 3, View::Slabs, COLOUR, &[Action::Exact]);
 }
 
 #[test]
-fn help() {
+fn sites_view() {
+    check_both("sites", 3, View::Sites, COLOUR, &[]);
+    let actions = [Action::First, Action::Mark, Action::NextMark, Action::NextColumn, Action::Open];
+    check_both("sites-growth-open", 3, View::Sites, PLAIN, &actions);
+    let mut filter = vec![Action::Ask(PromptKind::Filter)];
+    filter.extend(typed("SEQ_"));
+    check_both("sites-filter", 3, View::Sites, COLOUR, &filter);
+}
+
+#[test]
+fn blocks_view() {
+    let to = [Action::NextZone, Action::Down, Action::CellForward];
+    check_both("blocks", 3, View::Blocks, COLOUR, &to);
+    check_both("blocks-letters", 3, View::Blocks, PLAIN, &[Action::MapMode, Action::NextMixed]);
+}
+
+#[test]
+fn vmalloc_view() {
+    check_both("vmalloc", 3, View::Vmalloc, COLOUR, &[]);
+}
+
+#[test]
+fn compare_view() {
+    check_both("compare", 3, View::Compare, COLOUR, &[]);
+}
+
+#[test]
+fn latency_view() {
+    check_both("latency", 3, View::Latency, COLOUR, &[]);
+    check_both("latency-open", 3, View::Latency, PLAIN, &[Action::Down, Action::Open]);
+}
+
+#[test]
+fn help_and_palette() {
     check_both("help-overview", 3, View::Overview, COLOUR, &[Action::Help]);
     check_both("help-slabs", 3, View::Slabs, PLAIN, &[Action::Help]);
+    let mut palette = vec![Action::Ask(PromptKind::Command)];
+    palette.extend(typed("sort"));
+    check_both("palette", 3, View::Latency, COLOUR, &palette);
 }
 
 #[test]
@@ -185,60 +134,153 @@ fn nothing_told() {
 
     let mut fake = Fake::new(2);
     let mut app = fake.app(View::Slabs, (80, 24));
-    app.show(39, Snapshot { zones: vec![ZoneState::default()], ..Snapshot::default() });
+    let why = "Slab caches cannot be read: /proc/slabinfo is for root; run sudo kmemlab top.";
+    let untold = Snapshot {
+        zones: vec![ZoneState::default()],
+        slabs: Told::No(why.to_owned()),
+        ..Snapshot::default()
+    };
+    app.show(untold);
     check("slabs-untold-80x24.txt", &view::text(&painted(&app, COLOUR, (80, 24))));
     app.update(Action::Go(View::Overview));
     app.update(Action::Back);
-    app.fail(38, "slabinfo.arrows is damaged at byte 17".to_owned());
+    app.fail("slabinfo.arrows is damaged at byte 17".to_owned());
     assert_eq!(app.wanted(), None);
     check("overview-untold-80x24.txt", &view::text(&painted(&app, COLOUR, (80, 24))));
+    for view in View::ALL {
+        let mut app = App::new(fake.outline.clone(), view);
+        app.show(Snapshot::default());
+        let text = view::text(&painted(&app, COLOUR, (80, 24)));
+        let is_told = text.contains("Not told by this source.") || view == View::Overview;
+        assert!(is_told, "{text}");
+    }
 }
 
 #[test]
-fn playing_goes_a_snapshot_a_second_and_stops_at_the_end() {
+fn playing_goes_with_time_and_stops_at_the_end() {
     let mut fake = Fake::new(1);
     let mut app = fake.app(View::Overview, (80, 24));
     let tick = Action::Elapsed(Duration::from_millis(250));
     app.update(tick);
-    assert_eq!((app.at(), app.is_playing()), (39, false));
+    assert_eq!((app.step(), app.speed()), (40, None));
     // At the end, play starts over.
     app.update(Action::Play);
-    assert_eq!((app.at(), app.is_playing()), (0, true));
+    assert_eq!((app.at(), app.speed()), (moment(0.002), Some(1)));
     (0..7).for_each(|_| app.update(tick));
-    assert_eq!(app.at(), 1);
+    assert_eq!((app.at(), app.step()), (moment(1.752), 2));
+    app.update(Action::Faster);
+    app.update(Action::Faster);
     app.update(tick);
-    assert_eq!(app.at(), 2);
-    // A long sleep is one step.
+    assert_eq!((app.at(), app.speed()), (moment(2.752), Some(4)));
+    app.update(Action::Slower);
+    app.update(Action::Slower);
+    // A long sleep is one second.
     app.update(Action::Elapsed(Duration::from_secs(3600)));
-    assert_eq!(app.at(), 3);
+    assert_eq!(app.at(), moment(3.752));
     app.update(Action::Play);
     (0..40).for_each(|_| app.update(tick));
-    assert_eq!((app.at(), app.is_playing()), (3, false));
-    app.update(Action::Last);
-    app.update(Action::Back);
+    assert_eq!((app.at(), app.speed()), (moment(3.752), None));
+    (0..9).for_each(|_| app.update(Action::Faster));
     app.update(Action::Play);
+    assert_eq!(app.speed(), Some(64));
     (0..4).for_each(|_| app.update(tick));
-    assert_eq!((app.at(), app.is_playing()), (39, false));
-    assert_eq!(app.wanted(), Some(39).filter(|_| app.snapshot().is_none()));
+    assert_eq!((app.at(), app.speed()), (app.outline().end, None));
 }
 
 #[test]
-fn steps_stop_at_both_ends_and_scrolling_at_the_last_page() {
+fn every_way_to_move_in_time() {
     let mut fake = Fake::new(1);
     let mut app = fake.app(View::Slabs, (80, 24));
     app.update(Action::Forward);
-    assert_eq!(app.at(), 39);
+    assert_eq!(app.step(), 40);
     app.update(Action::First);
     app.update(Action::Back);
-    assert_eq!(app.at(), 0);
-    assert_eq!(app.wanted(), Some(0));
+    assert_eq!((app.at(), app.step()), (moment(0.002), 1));
+    assert_eq!(app.wanted(), Some((moment(0.002), View::Slabs)));
+    app.update(Action::NextMark);
+    assert_eq!((app.at(), app.message()), (moment(5.0), Some("fallback")));
+    app.update(Action::Back);
+    assert_eq!(app.at(), moment(4.002));
+    (0..3).for_each(|_| app.update(Action::NextMark));
+    assert_eq!((app.at(), app.message()), (moment(20.25), Some("stall")));
+    app.update(Action::PreviousMark);
+    assert_eq!((app.at(), app.message()), (moment(12.3), Some("loss")));
+    app.update(Action::MinuteForward);
+    assert_eq!(app.at(), app.outline().end);
+    app.update(Action::NextMark);
+    assert_eq!(app.message(), Some("no mark there"));
+    app.update(Action::Ask(PromptKind::Time));
+    typed("+2.5s").into_iter().for_each(|letter| app.update(letter));
+    app.update(Action::Accept);
+    assert_eq!((app.at(), app.prompt()), (moment(2.5), None));
+    app.update(Action::Ask(PromptKind::Command));
+    typed("go 10s ago").into_iter().for_each(|letter| app.update(letter));
+    app.update(Action::Accept);
+    assert_eq!(app.at(), moment(29.002));
+}
+
+#[test]
+fn a_live_screen_follows_its_end_until_one_steps_back() {
+    let mut fake = Fake::new(1);
+    fake.outline.is_live = true;
+    fake.outline.work = Some(Work { what: "indexing".to_owned(), percent: 40 });
+    let mut app = fake.app(View::Overview, (80, 24));
+    let grow = |fake: &mut Fake, app: &mut App| {
+        let next = Nanos(fake.outline.end.0 + SECOND);
+        fake.outline.times.push(next);
+        fake.outline.end = next;
+        app.renew(fake.outline.clone());
+    };
+    grow(&mut fake, &mut app);
+    assert_eq!((app.at(), app.is_following()), (fake.outline.end, true));
+    app.update(Action::Play);
+    assert!(!app.is_following(), "space pauses");
+    grow(&mut fake, &mut app);
+    assert_ne!(app.at(), fake.outline.end);
+    app.update(Action::Last);
+    assert!(app.is_following());
+    app.update(Action::Back);
+    grow(&mut fake, &mut app);
+    assert!(!app.is_following());
+}
+
+#[test]
+fn the_cursor_stops_at_both_ends() {
+    let mut fake = Fake::new(1);
+    let mut app = fake.app(View::Slabs, (80, 24));
     (0..99).for_each(|_| app.update(Action::PageDown));
     // 60 caches, 13 lines.
-    assert_eq!(app.scroll(), 47);
+    assert_eq!((app.table_state().selected, app.table_state().scroll), (59, 47));
     app.update(Action::Up);
-    assert_eq!(app.scroll(), 46);
+    assert_eq!((app.table_state().selected, app.table_state().scroll), (58, 47));
     app.update(Action::Resize(80, 100));
-    assert_eq!(app.scroll(), 0);
+    assert_eq!(app.table_state().scroll, 0);
+    (0..99).for_each(|_| app.update(Action::PageUp));
+    assert_eq!(app.table_state().selected, 0);
+}
+
+#[test]
+fn an_export_has_the_rows_of_the_screen_in_their_order() {
+    let mut fake = Fake::new(2);
+    let mut app = fake.app(View::Sites, (80, 24));
+    app.update(Action::Ask(PromptKind::Filter));
+    typed("seq_").into_iter().for_each(|letter| app.update(letter));
+    app.update(Action::Accept);
+    assert_eq!(app.take_export(), None);
+    app.update(Action::Export);
+    let (table, order) = app.take_export().unwrap();
+    assert_eq!(app.take_export(), None);
+    let text = table.csv(&order);
+    assert_eq!(text.lines().count(), 9, "{text}");
+    assert!(text.starts_with("live_bytes,live_bytes_since_mark,call_site,cache,"), "{text}");
+    assert!(text.lines().nth(1).unwrap().starts_with("33640000,,seq_read_iter+0x11c,"), "{text}");
+    for view in [View::Overview, View::Blocks] {
+        let mut app = fake.app(view, (80, 24));
+        app.update(Action::Export);
+        let (table, order) = app.take_export().unwrap();
+        assert_eq!(table.rows.len(), order.len());
+        assert!(order.len() > 20);
+    }
 }
 
 #[test]
@@ -246,12 +288,14 @@ fn without_colour_no_cell_has_any_and_without_unicode_all_is_ascii() {
     let mut fake = Fake::new(5);
     for view in View::ALL {
         let mut app = fake.app(view, (120, 40));
-        app.update(Action::Help);
-        let buf = painted(&app, PLAIN, (120, 40));
-        for cell in &buf.content {
-            assert!(cell.symbol().is_ascii(), "{cell:?}");
-            let reset = ratatui::style::Color::Reset;
-            assert_eq!((cell.fg, cell.bg), (reset, reset));
+        for _ in 0..2 {
+            let buf = painted(&app, PLAIN, (120, 40));
+            for cell in &buf.content {
+                assert!(cell.symbol().is_ascii(), "{cell:?}");
+                let reset = ratatui::style::Color::Reset;
+                assert_eq!((cell.fg, cell.bg), (reset, reset));
+            }
+            app.update(Action::Help);
         }
     }
 }
@@ -263,15 +307,13 @@ fn any_size_is_painted_without_panic() {
         let mut buf = Buffer::empty(area);
         view::draw(app, &COLOUR, area, &mut buf);
     };
-    for zones in [0, 1, 3, 40] {
+    for zones in [0, 3, 40] {
         let mut fake = Fake::new(zones);
         for view in View::ALL {
             let mut app = fake.app(view, (80, 24));
-            for help in [false, true] {
-                if help {
-                    app.update(Action::Help);
-                }
-                for width in (1..=300).filter(|width| *width <= 30 || width % 13 == 0) {
+            for action in [Action::Resize(80, 24), Action::Open, Action::Help] {
+                app.update(action);
+                for width in (1..=300).filter(|width| *width <= 30 || width % 29 == 0) {
                     for height in (1..=100).filter(|height| *height <= 30 || height % 9 == 1) {
                         app.update(Action::Resize(width, height));
                         app.update(Action::PageDown);
@@ -283,7 +325,6 @@ fn any_size_is_painted_without_panic() {
         }
     }
     draw(&App::new(Outline::default(), View::Slabs), 1, 1);
-    let mut outline = Outline { times: vec![Nanos(5)], ..Outline::default() };
-    outline.history = History::default();
+    let outline = Outline { times: vec![Nanos(5)], ..Outline::default() };
     draw(&App::new(outline, View::Overview), 80, 24);
 }

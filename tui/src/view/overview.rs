@@ -7,8 +7,9 @@ use super::canvas::Canvas;
 use super::{GUTTER, column_of};
 use crate::app::App;
 use crate::history::{ORDERS, indices};
-use crate::number::{count, mebibytes, percent, short};
+use crate::number::{count, mebibytes, percent, short, since};
 use crate::source::{Snapshot, ZoneState};
+use crate::table::{Column, Table, Value};
 use crate::theme::{LEVELS, Mood, Theme};
 
 /// Columns of a zone's label.
@@ -22,8 +23,9 @@ const SHATTERED: u16 = 900;
 /// The order of the verdict: a huge page where pages have 4 KiB.
 const VERDICT: usize = 1;
 
-/// Lines that are there whatever the number of zones: verdict, three headings, three indices, loss.
-const FIXED: u16 = 8;
+/// Lines that are there whatever the number of zones: verdict, pressure, three headings, three
+/// indices, loss.
+const FIXED: u16 = 9;
 
 /// Zones that fit in a body of that height: each takes a line in two tables.
 pub(super) fn zones_visible(zones: usize, height: u16) -> usize {
@@ -36,7 +38,8 @@ pub(super) fn draw(app: &App, theme: &Theme, canvas: &mut Canvas<'_>) {
         return;
     };
     let visible = zones_visible(snapshot.zones.len(), canvas.height());
-    let zones: Vec<_> = snapshot.zones.iter().skip(app.scroll()).take(visible).collect();
+    let zones: Vec<_> =
+        snapshot.zones.iter().skip(app.table_state().scroll).take(visible).collect();
     let hidden = snapshot.zones.len() - zones.len();
     let used = FIXED + 2 * zones.len() as u16;
     let mut spare = canvas.height().saturating_sub(used);
@@ -48,11 +51,17 @@ pub(super) fn draw(app: &App, theme: &Theme, canvas: &mut Canvas<'_>) {
     let notes = app.outline().about.notes.len().min(usize::from(spare)) as u16;
     let spark = 1 + ((spare - notes) / ORDERS.len() as u16).min(7);
 
-    let mut y = verdict(snapshot, theme, canvas) + blank;
+    let mut y = verdict(snapshot, theme, canvas);
+    y = pressure(snapshot, theme, canvas, y) + blank;
     y = memory(app, &zones, hidden, theme, canvas, y) + blank;
     y = heat_map(&zones, theme, canvas, y);
     if legend > 0 {
-        canvas.text(LABEL, y, theme.heat_legend(), theme.dim());
+        let from = match snapshot.zones_at {
+            None => "exact now, from the events; ".to_owned(),
+            Some(at) => format!("read at {}; ", since(app.outline().about.start, at)),
+        };
+        let next = canvas.text(0, y, &from, theme.dim());
+        canvas.text(next, y, theme.heat_legend(), theme.dim());
     }
     y += legend + blank;
     y = unusable(app, snapshot, spark, theme, canvas, y) + blank;
@@ -61,6 +70,30 @@ pub(super) fn draw(app: &App, theme: &Theme, canvas: &mut Canvas<'_>) {
         let next = canvas.text(0, y, "Note", theme.heading()) + 2;
         canvas.text(next, y, note, theme.plain());
     }
+}
+
+/// The zones for an export: a row a zone and order.
+pub(super) fn table(snapshot: &Snapshot) -> Table {
+    const COLUMNS: [Column; 5] = [
+        Column::number("NODE", "node", 6),
+        Column::text("ZONE", "zone", 12),
+        Column::number("ORDER", "order", 7),
+        Column::number("BLOCKS", "free_blocks", 10),
+        Column::number("UNUSABLE", "unusable_thousandths", 10),
+    ];
+    let mut table = Table::new("zones", &COLUMNS);
+    for zone in &snapshot.zones {
+        for (order, blocks) in zone.free_blocks.iter().enumerate() {
+            table.rows.push(vec![
+                Value::Count(u64::from(zone.node.0)),
+                Value::text(&zone.zone),
+                Value::Count(order as u64),
+                Value::Count(*blocks),
+                Value::Count(measure::unusable_free_index(&zone.free_blocks, order)),
+            ]);
+        }
+    }
+    table
 }
 
 /// Where a zone's free pages stand among its watermarks.
@@ -107,6 +140,30 @@ fn verdict(snapshot: &Snapshot, theme: &Theme, canvas: &mut Canvas<'_>) -> u16 {
     let next = canvas.text(0, 0, mood.mark(), theme.mood(mood)) + 1;
     canvas.text(next, 0, &text, theme.title());
     1
+}
+
+/// How long tasks waited for memory, and what reclaim and compaction do a second.
+fn pressure(snapshot: &Snapshot, theme: &Theme, canvas: &mut Canvas<'_>, y: u16) -> u16 {
+    let mut x = canvas.text(0, y, "Pressure", theme.heading()) + 2;
+    if let Some(pressure) = snapshot.pressure {
+        for (name, hundredths) in [("some", pressure.some), ("full", pressure.full)] {
+            let mood = match hundredths {
+                0..100 => Mood::Fine,
+                100..1000 => Mood::Warn,
+                _ => Mood::Bad,
+            };
+            let text = format!("{name} {}.{:02} %", hundredths / 100, hundredths % 100);
+            x = canvas.text(x, y, &text, theme.mood(mood)) + 2;
+        }
+    }
+    if snapshot.counters.is_empty() && snapshot.pressure.is_none() {
+        canvas.text(x, y, "not told", theme.dim());
+    }
+    for (name, rate) in &snapshot.counters {
+        let mood = if *rate > 0 { theme.mood(Mood::Warn) } else { theme.dim() };
+        x = canvas.text(x, y, &format!("{name} {}/s", short(*rate, 6)), mood) + 2;
+    }
+    y + 1
 }
 
 fn memory(
@@ -241,8 +298,7 @@ fn unusable(
 
 /// An index over the whole time, from 0 to 100 %, along the columns of the time line.
 fn sparkline(app: &App, which: usize, theme: &Theme, canvas: &mut Canvas<'_>) {
-    let times = &app.outline().times;
-    let (Some(first), Some(last)) = (times.first(), times.last()) else { return };
+    let (first, last) = (app.outline().begin, app.outline().end);
     let (width, lines) = (canvas.width(), canvas.height());
     if width == 0 || lines == 0 {
         return;
@@ -276,14 +332,8 @@ fn loss(app: &App, notes: u16, theme: &Theme, canvas: &mut Canvas<'_>, y: u16) -
     let mut text = "none told by the rings".to_owned();
     let mut style = theme.plain();
     if loss.events > 0 {
-        let so_far: u64 = loss.by_snapshot.iter().take(app.at() + 1).sum();
-        text = format!(
-            "{} events in {} gaps on {} CPUs; up to here {}",
-            count(loss.events),
-            count(loss.gaps),
-            loss.cpus,
-            count(so_far)
-        );
+        let (events, gaps) = (count(loss.events), count(loss.gaps));
+        text = format!("{events} events in {gaps} gaps on {} CPUs", loss.cpus);
         style = theme.mood(Mood::Bad);
     }
     let next = canvas.text(next, y, &text, style);

@@ -1,13 +1,17 @@
-//! slabtop's table: its columns, its sort letters, its arithmetic.
+//! slabtop's table with its sort letters and arithmetic, and what slabtop has not: rates, changes,
+//! waste, and who allocates.
 
 use std::cmp::Reverse;
 
 use kmemlab_trace::snapshot::SlabRow;
+use kmemlab_trace::unit::Nanos;
 
-use super::canvas::{Canvas, width_of};
+use super::canvas::Canvas;
+use super::grid;
 use crate::app::App;
 use crate::number::{share, since};
-use crate::source::SlabSample;
+use crate::source::{Outline, SlabSample, Snapshot, Told};
+use crate::table::{Column, Table, Value};
 use crate::theme::Theme;
 
 /// What the caches are sorted by: slabtop's choices. Numbers fall, names rise; equals keep the
@@ -37,6 +41,25 @@ pub enum Sort {
     Use,
 }
 
+/// slabtop's columns first, in its order and with its titles.
+const COLUMNS: [Column; 15] = [
+    Column::number("OBJS", "objects", 7),
+    Column::number("ACTIVE", "active_objects", 7),
+    Column::number("USE", "use_percent", 5),
+    Column::number("OBJ SIZE", "object_size_bytes", 9),
+    Column::number("SLABS", "slabs", 7),
+    Column::number("OBJ/SLAB", "objects_per_slab", 9),
+    Column::number("CACHE SIZE", "cache_size_bytes", 11),
+    Column::text("NAME", "cache", 25),
+    Column::number("RATE/s", "active_objects_change_per_second", 9),
+    Column::number("DELTA", "active_objects_since_mark", 9),
+    Column::number("PARTIAL", "free_in_slabs_bytes", 11),
+    Column::number("SLAB WASTE", "slab_waste_bytes", 11),
+    Column::number("ACT SLABS", "active_slabs", 10),
+    Column::number("PG/SLAB", "pages_per_slab", 8),
+    Column::text("TOP CALL SITE", "top_call_site", 28),
+];
+
 impl Sort {
     /// Every choice, in the order of slabtop's manual.
     pub const ALL: [Self; 10] = [
@@ -52,19 +75,19 @@ impl Sort {
         Self::Use,
     ];
 
-    /// slabtop's letter, and a name.
-    fn told(self) -> (char, &'static str) {
+    /// slabtop's letter, and the column of the table.
+    fn told(self) -> (char, usize) {
         match self {
-            Self::ActiveObjects => ('a', "active objects"),
-            Self::ObjectsPerSlab => ('b', "objects per slab"),
-            Self::CacheSize => ('c', "cache size"),
-            Self::Slabs => ('l', "slabs"),
-            Self::ActiveSlabs => ('v', "active slabs"),
-            Self::Name => ('n', "name"),
-            Self::Objects => ('o', "objects"),
-            Self::PagesPerSlab => ('p', "pages per slab"),
-            Self::ObjectSize => ('s', "object size"),
-            Self::Use => ('u', "use"),
+            Self::ActiveObjects => ('a', 1),
+            Self::ObjectsPerSlab => ('b', 5),
+            Self::CacheSize => ('c', 6),
+            Self::Slabs => ('l', 4),
+            Self::ActiveSlabs => ('v', 12),
+            Self::Name => ('n', 7),
+            Self::Objects => ('o', 0),
+            Self::PagesPerSlab => ('p', 13),
+            Self::ObjectSize => ('s', 3),
+            Self::Use => ('u', 2),
         }
     }
 
@@ -72,6 +95,18 @@ impl Sort {
     #[must_use]
     pub fn letter(self) -> char {
         self.told().0
+    }
+
+    /// The choice of that letter.
+    #[must_use]
+    pub fn of_letter(letter: char) -> Option<Self> {
+        Self::ALL.into_iter().find(|sort| sort.letter() == letter)
+    }
+
+    /// The column of the table that it sorts by.
+    #[must_use]
+    pub fn column(self) -> usize {
+        self.told().1
     }
 
     fn key(self, row: &SlabRow) -> u64 {
@@ -110,118 +145,144 @@ fn use_percent(row: &SlabRow) -> u64 {
     row.active_objects.saturating_mul(100).checked_div(row.objects).unwrap_or(0)
 }
 
-/// A column: title, width, what sorts by it, and its cell.
-struct Column {
-    title: &'static str,
-    width: u16,
-    sort: Sort,
-    cell: fn(&SlabRow, u64) -> String,
-}
-
-const COLUMNS: [Column; 8] = [
-    Column { title: "OBJS", width: 7, sort: Sort::Objects, cell: |row, _| row.objects.to_string() },
-    Column {
-        title: "ACTIVE",
-        width: 7,
-        sort: Sort::ActiveObjects,
-        cell: |row, _| row.active_objects.to_string(),
-    },
-    Column {
-        title: "USE",
-        width: 5,
-        sort: Sort::Use,
-        cell: |row, _| format!("{}%", use_percent(row)),
-    },
-    Column {
-        title: "OBJ SIZE",
-        width: 9,
-        sort: Sort::ObjectSize,
-        cell: |row, _| format!("{:.2}K", row.object_size_bytes as f64 / 1024.0),
-    },
-    Column { title: "SLABS", width: 7, sort: Sort::Slabs, cell: |row, _| row.slabs.to_string() },
-    Column {
-        title: "OBJ/SLAB",
-        width: 9,
-        sort: Sort::ObjectsPerSlab,
-        cell: |row, _| row.objects_per_slab.to_string(),
-    },
-    Column {
-        title: "CACHE SIZE",
-        width: 11,
-        sort: Sort::CacheSize,
-        cell: |row, page_size| format!("{}K", cache_bytes(row, page_size) / 1024),
-    },
-    Column { title: "NAME", width: 26, sort: Sort::Name, cell: |row, _| row.cache.clone() },
-];
-
-/// What slabtop can sort by but does not show; shown where there is room.
-const MORE: [Column; 2] = [
-    Column {
-        title: "ACTIVE SLABS",
-        width: 14,
-        sort: Sort::ActiveSlabs,
-        cell: |row, _| row.active_slabs.to_string(),
-    },
-    Column {
-        title: "PAGES/SLAB",
-        width: 12,
-        sort: Sort::PagesPerSlab,
-        cell: |row, _| row.pages_per_slab.to_string(),
-    },
-];
-
-/// Width from which [`MORE`] is shown.
-const WIDE: u16 = 110;
-
 fn cache_bytes(row: &SlabRow, page_size_bytes: u64) -> u64 {
     row.slabs.saturating_mul(row.pages_per_slab).saturating_mul(page_size_bytes)
 }
 
-/// Lines above the caches: slabtop's five of totals, what sorts, the titles.
-const HEAD: u16 = 7;
+/// The caches as a table.
+pub(super) fn table(snapshot: &Snapshot, marked: Option<&Snapshot>, outline: &Outline) -> Table {
+    let mut table = Table::new("slabs", &COLUMNS);
+    let Told::Yes(slabs) = &snapshot.slabs else { return table };
+    let marked = marked.and_then(|snapshot| snapshot.slabs.yes()).map(SlabSample::active);
+    let page_size = outline.about.page_size_bytes;
+    for row in &slabs.rows {
+        let since_mark = marked.as_ref().map(|marked| {
+            let then = marked.get(&row.cache).copied().unwrap_or(0);
+            Value::Change(change(then, row.active_objects))
+        });
+        let bytes = cache_bytes(row, page_size);
+        let objects_bytes = row.objects.saturating_mul(row.object_size_bytes);
+        let free = row.objects.saturating_sub(row.active_objects);
+        let site = slabs.top_sites.get(row.cache.as_str());
+        table.rows.push(vec![
+            Value::Count(row.objects),
+            Value::Count(row.active_objects),
+            Value::Percent(use_percent(row)),
+            Value::KibiFine(row.object_size_bytes),
+            Value::Count(row.slabs),
+            Value::Count(row.objects_per_slab),
+            Value::Kibi(bytes),
+            Value::text(&row.cache),
+            rate(slabs, row),
+            since_mark.unwrap_or(Value::None),
+            Value::Bytes(free.saturating_mul(row.object_size_bytes)),
+            Value::Bytes(bytes.saturating_sub(objects_bytes)),
+            Value::Count(row.active_slabs),
+            Value::Count(row.pages_per_slab),
+            site.map_or(Value::None, Value::text),
+        ]);
+    }
+    table
+}
+
+fn change(then: u64, now: u64) -> i64 {
+    i64::try_from(i128::from(now) - i128::from(then)).unwrap_or(0)
+}
+
+fn rate(slabs: &SlabSample, row: &SlabRow) -> Value {
+    let Some((at, before)) = &slabs.before else { return Value::None };
+    let Some(then) = before.get(&row.cache) else { return Value::None };
+    let span = i128::from(slabs.at.0.saturating_sub(at.0));
+    if span == 0 {
+        return Value::None;
+    }
+    let change = i128::from(change(*then, row.active_objects)) * 1_000_000_000 / span;
+    Value::Change(i64::try_from(change).unwrap_or(0))
+}
+
+/// Lines above the titles: slabtop's five of totals, and what was read when.
+const HEAD: u16 = 6;
 
 /// Caches that fit in a body of that height.
 pub(super) fn rows_visible(height: u16) -> usize {
-    usize::from(height.saturating_sub(HEAD))
+    usize::from(height.saturating_sub(HEAD + 1))
 }
 
 pub(super) fn draw(app: &App, theme: &Theme, canvas: &mut Canvas<'_>) {
-    let Some(slabs) = app.snapshot().and_then(|snapshot| snapshot.slabs.as_ref()) else {
-        let why = "No slab caches here: /proc/slabinfo was not recorded (reading it needs root).";
-        canvas.text(0, 0, why, theme.title());
-        return;
+    let Some(snapshot) = app.snapshot() else { return };
+    let slabs = match &snapshot.slabs {
+        Told::Yes(slabs) => slabs,
+        Told::No(why) => return super::missing(why, theme, canvas),
     };
-    totals(app, slabs, theme, canvas);
-    titles(app.sort(), theme, canvas);
+    let (width, height) = (canvas.width(), canvas.height());
+    for (y, line) in (0..).zip(totals(&slabs.rows)) {
+        canvas.text(0, y, &line, theme.plain());
+    }
+    if app.is_exact() {
+        return exact(app, slabs, theme, canvas);
+    }
+    canvas.text(0, HEAD - 1, &said(app, slabs.at), theme.dim());
+    grid::draw(app, theme, &mut canvas.part(0, HEAD, width, height.saturating_sub(HEAD)));
+}
+
+fn said(app: &App, at: Nanos) -> String {
+    let read = since(app.outline().about.start, at);
+    let mark = app.mark().map_or_else(
+        || "m sets a mark for DELTA".to_owned(),
+        |mark| format!("DELTA since {}", since(app.outline().about.start, mark)),
+    );
+    format!(" slabinfo was read at {read}; {mark}")
+}
+
+/// slabtop's screen, line for line.
+fn exact(app: &App, slabs: &SlabSample, theme: &Theme, canvas: &mut Canvas<'_>) {
+    let width = canvas.width();
+    canvas.paint(0, HEAD, width, theme.table());
+    canvas.text(0, HEAD, TITLES, theme.table());
+    let (_, order) = app.table();
+    let scroll = app.table_state().scroll;
     let page_size = app.outline().about.page_size_bytes;
-    let rows = app.sort().sorted(&slabs.rows);
-    let wide = canvas.width() >= WIDE;
-    let shown = rows.iter().skip(app.scroll()).take(rows_visible(canvas.height()));
-    for (row, y) in shown.zip(HEAD..) {
-        for (column, start, end) in places(wide) {
-            let text = (column.cell)(row, page_size);
-            if column.sort == Sort::Name {
-                canvas.part(0, y, end, 1).text(start + 1, 0, &text, theme.plain());
-            } else {
-                canvas.right(end, y, &text, theme.plain());
-            }
+    let rows = order.iter().skip(scroll).take(rows_visible(canvas.height()));
+    for (y, row) in (HEAD + 1..).zip(rows) {
+        if let Some(row) = slabs.rows.get(*row) {
+            canvas.text(0, y, &line(row, page_size), theme.plain());
         }
     }
 }
 
-/// The columns with their first column of the screen and the one behind their last.
-fn places(wide: bool) -> impl Iterator<Item = (&'static Column, u16, u16)> {
-    let mut end = 0;
-    COLUMNS.iter().chain(MORE.iter().filter(move |_| wide)).map(move |column| {
-        let start = end;
-        end += column.width;
-        (column, start, end)
-    })
+const TITLES: &str =
+    "  OBJS ACTIVE  USE OBJ SIZE  SLABS OBJ/SLAB CACHE SIZE NAME                   ";
+
+fn line(row: &SlabRow, page_size_bytes: u64) -> String {
+    format!(
+        "{:>6} {:>6} {:>3}% {:>7.2}K {:>6} {:>8} {:>9}K {:<23}",
+        row.objects,
+        row.active_objects,
+        use_percent(row),
+        row.object_size_bytes as f64 / 1024.0,
+        row.slabs,
+        row.objects_per_slab,
+        cache_bytes(row, page_size_bytes) / 1024,
+        row.cache
+    )
 }
 
-/// slabtop's own five lines, and what sorts in place of its empty one.
-fn totals(app: &App, slabs: &SlabSample, theme: &Theme, canvas: &mut Canvas<'_>) {
-    let rows = &slabs.rows;
+/// What `slabtop -o` prints.
+#[must_use]
+pub fn slabtop(rows: &[SlabRow], sort: Sort, page_size_bytes: u64) -> String {
+    let mut text = totals(rows).join("\n");
+    text.push_str("\n\n");
+    text.push_str(TITLES);
+    text.push('\n');
+    for row in sort.sorted(rows) {
+        text.push_str(&line(row, page_size_bytes));
+        text.push('\n');
+    }
+    text
+}
+
+/// slabtop's own five lines.
+fn totals(rows: &[SlabRow]) -> [String; 5] {
     let sum = |value: fn(&SlabRow) -> u64| rows.iter().map(value).fold(0, u64::saturating_add);
     let pair = |part: u64, whole: u64| format!("{part} / {whole} ({})", share(part, whole));
     let kibibytes = |bytes: u64| format!("{:.2}K", bytes as f64 / 1024.0);
@@ -230,59 +291,23 @@ fn totals(app: &App, slabs: &SlabSample, theme: &Theme, canvas: &mut Canvas<'_>)
     let active_bytes = sum(|row| row.active_objects.saturating_mul(row.object_size_bytes));
     let bytes = sum(|row| row.objects.saturating_mul(row.object_size_bytes));
     let sizes = || rows.iter().map(|row| row.object_size_bytes);
-    let lines = [
+    let active_share = share(active_bytes, bytes);
+    let (least, most) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
+    let mean = kibibytes(bytes.checked_div(objects).unwrap_or(0));
+    [
         ("Active / Total Objects (% used)", pair(sum(|row| row.active_objects), objects)),
         ("Active / Total Slabs (% used)", pair(sum(|row| row.active_slabs), sum(|row| row.slabs))),
         ("Active / Total Caches (% used)", pair(used as u64, rows.len() as u64)),
         (
             "Active / Total Size (% used)",
-            format!(
-                "{} / {} ({})",
-                kibibytes(active_bytes),
-                kibibytes(bytes),
-                share(active_bytes, bytes)
-            ),
+            format!("{} / {} ({active_share})", kibibytes(active_bytes), kibibytes(bytes)),
         ),
         (
             "Minimum / Average / Maximum Object",
-            format!(
-                "{} / {} / {}",
-                kibibytes(sizes().min().unwrap_or(0)),
-                kibibytes(bytes.checked_div(objects).unwrap_or(0)),
-                kibibytes(sizes().max().unwrap_or(0))
-            ),
+            format!("{} / {mean} / {}", kibibytes(least), kibibytes(most)),
         ),
-    ];
-    for (y, (name, text)) in (0..).zip(&lines) {
-        canvas.text(1, y, &format!("{name:<34} : {text}"), theme.plain());
-    }
-    let (letter, name) = app.sort().told();
-    let read = since(app.outline().about.start, slabs.at);
-    let line = format!(" Sorted by {name} ({letter}); slabinfo was read at {read}");
-    canvas.text(0, lines.len() as u16, &line, theme.dim());
-}
-
-fn titles(sort: Sort, theme: &Theme, canvas: &mut Canvas<'_>) {
-    let width = canvas.width();
-    canvas.paint(0, HEAD - 1, width, theme.table());
-    for (column, start, end) in places(width >= WIDE) {
-        let is_chosen = column.sort == sort;
-        let style = if is_chosen { theme.chosen() } else { theme.table() };
-        if column.sort == Sort::Name {
-            let mark = if is_chosen { "▲" } else { "" };
-            canvas.text(start + 1, HEAD - 1, &format!("{}{mark}", column.title), style);
-        } else {
-            let mark = if is_chosen { "▼" } else { "" };
-            canvas.right(end, HEAD - 1, &format!("{mark}{}", column.title), style);
-        }
-    }
-    // Sorted by a column that is not on the screen: told in its place all the same.
-    let hidden = places(width >= WIDE).all(|(column, ..)| column.sort != sort);
-    if hidden {
-        let text = format!("▼{}", sort.told().1);
-        let x = width.saturating_sub(width_of(&text) + 1);
-        canvas.text(x, HEAD - 1, &text, theme.chosen());
-    }
+    ]
+    .map(|(name, text)| format!(" {name:<34} : {text}"))
 }
 
 #[cfg(test)]
@@ -317,8 +342,37 @@ mod tests {
     }
 
     #[test]
+    fn the_letters_and_the_columns_sort_alike() {
+        let rows = vec![row("b", 5, 10, 3), row("a", 0, 0, 0), row("c", 9, 9, 1)];
+        let slabs = SlabSample { rows: rows.clone(), ..SlabSample::default() };
+        let snapshot = Snapshot { slabs: Told::Yes(slabs), ..Snapshot::default() };
+        let mut outline = Outline::default();
+        outline.about.page_size_bytes = 4096;
+        let table = table(&snapshot, None, &outline);
+        for sort in Sort::ALL {
+            let column = sort.column();
+            let state = crate::table::TableState { column, ..Default::default() };
+            let order: Vec<&SlabRow> =
+                state.order(&table).into_iter().map(|row| &rows[row]).collect();
+            assert_eq!(order, sort.sorted(&rows), "{sort:?}");
+        }
+    }
+
+    #[test]
     fn use_is_cut_not_rounded_as_slabtop_does() {
         assert_eq!(use_percent(&row("x", 159_892, 160_251, 1)), 99);
         assert_eq!(use_percent(&row("x", 0, 0, 0)), 0);
+    }
+
+    #[test]
+    fn rates_are_a_second() {
+        let before = std::collections::BTreeMap::from([("x".to_owned(), 100)]);
+        let slabs = SlabSample {
+            at: Nanos(3_000_000_000),
+            before: Some((Nanos(1_000_000_000), before.into())),
+            ..SlabSample::default()
+        };
+        assert_eq!(rate(&slabs, &row("x", 50, 50, 1)), Value::Change(-25));
+        assert_eq!(rate(&slabs, &row("new", 50, 50, 1)), Value::None);
     }
 }

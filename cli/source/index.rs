@@ -1,0 +1,336 @@
+//! What the background works out of a recording: stalls and marks, and checkpoints of the state.
+//!
+//! One thread goes over the events: once to learn what no file tells of the start, once to carry
+//! the state along, leaving a copy of it every so often. Whoever asks for a moment takes the copy
+//! before it and goes on from there. Of a recording that grows, the thread follows the end.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use kmemlab_replay::learning::Learned;
+use kmemlab_replay::machine::Machine;
+use kmemlab_replay::mirror::Mirror;
+use kmemlab_replay::rules::Rules;
+use kmemlab_replay::seeding::Seed;
+use kmemlab_trace::format::{EVENTS, PAGEMAP_FIRST};
+use kmemlab_trace::unit::Nanos;
+use kmemlab_trace::{EventBatch, Recording};
+use kmemlab_tui::Work;
+
+use super::names::Names;
+use super::sites::{Freed, Frees, Live};
+use super::stalls::{self, Finder, Found};
+use super::walk::{self, Walker};
+
+/// Events between two checkpoints at first.
+const SPACING: u64 = 150_000;
+/// Memory for checkpoints; when it is full every other one goes.
+const BUDGET_BYTES: u64 = 512 << 20;
+/// How often a growing recording is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// A copy of the state between two batches of events.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    /// The last event in it.
+    pub(super) at: Nanos,
+    /// The batch that comes next.
+    pub(super) batch: u64,
+    /// How many frees came before.
+    pub(super) frees: usize,
+    pub(super) walker: Walker,
+}
+
+/// What is known so far.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) found: Found,
+    pub(super) checkpoints: Vec<Arc<Checkpoint>>,
+    pub(super) freed: Vec<Freed>,
+    /// The state is known from here (the page map is whole) ...
+    pub(super) from: Option<Nanos>,
+    /// ... to here.
+    pub(super) until: Option<Nanos>,
+    pub(super) names: Arc<Names>,
+    pub(super) uses: Arc<Vec<[u16; 9]>>,
+    pub(super) uses_at: Nanos,
+    /// Why the page allocator cannot be followed.
+    pub(super) no_mirror: Option<String>,
+    /// Why the work stopped before its end.
+    pub(super) trouble: Option<String>,
+    pub(super) work: Option<Work>,
+    pub(super) is_done: bool,
+}
+
+/// The background's work and what came of it.
+#[derive(Debug)]
+pub(super) struct Index {
+    known: Mutex<Known>,
+    revision: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// How a recording is to be gone over.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) path: PathBuf,
+    pub(super) salvage: bool,
+    /// It is being recorded here and now.
+    pub(super) is_here: bool,
+}
+
+impl Index {
+    /// Starts the background's work.
+    pub(super) fn start(plan: Plan) -> std::io::Result<Arc<Self>> {
+        let index = Arc::new(Self {
+            known: Mutex::default(),
+            revision: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+        });
+        let shared = Arc::clone(&index);
+        thread::Builder::new().name("index".to_owned()).spawn(move || {
+            let mut worker = Worker::new(plan, &shared);
+            let trouble = worker.run().err();
+            let mut known = shared.known();
+            known.trouble = trouble.map(|error| error.to_string());
+            known.work = None;
+            known.is_done = true;
+            drop(known);
+            shared.tell();
+        })?;
+        Ok(index)
+    }
+
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Grows with every change of what is known.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    fn tell(&self) {
+        self.revision.fetch_add(1, Ordering::Release);
+    }
+
+    /// Ends the work early.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The background's thread.
+struct Worker<'a> {
+    plan: Plan,
+    index: &'a Index,
+    finder: Finder,
+    /// Batches whose stalls are found already.
+    found_batches: u64,
+    live: Live,
+    spacing: u64,
+    since_checkpoint: u64,
+    frees: usize,
+    next_batch: u64,
+}
+
+impl<'a> Worker<'a> {
+    fn new(plan: Plan, index: &'a Index) -> Self {
+        Self {
+            plan,
+            index,
+            finder: Finder::default(),
+            found_batches: 0,
+            live: Live::default(),
+            spacing: SPACING,
+            since_checkpoint: 0,
+            frees: 0,
+            next_batch: 0,
+        }
+    }
+
+    fn open(&self) -> Outcome<Recording> {
+        Ok(Recording::open(&self.plan.path, self.plan.salvage)?)
+    }
+
+    fn run(&mut self) -> Outcome<()> {
+        let mut recording = self.open()?;
+        // The page map is the first thing that a recorder writes, and takes it half a second.
+        let is_early = |recording: &Recording| {
+            recording.manifest().end.is_none()
+                && self.plan.is_here
+                && recording.batches_of(kmemlab_trace::format::BUDDYINFO.file) < 2
+        };
+        while is_early(&recording) && !self.index.is_stopped() {
+            self.say("waiting for the page map", 0);
+            thread::sleep(LOOK);
+            recording = self.open()?;
+        }
+        let names = Arc::new(Names::read(&recording, self.plan.is_here)?);
+        self.index.known().names = names;
+        let mirror = match self.mirror(&recording) {
+            Ok(mirror) => Some(mirror),
+            Err(why) => {
+                self.index.known().no_mirror = Some(why.to_string());
+                None
+            }
+        };
+        let with_pages = recording.manifest().stacks != "none";
+        let mut walker = Walker::new(mirror, with_pages);
+        self.index.known().from = Some(self.index.known_from(&walker));
+        self.checkpoint(&walker, Nanos(0));
+        loop {
+            self.walk(&recording, &mut walker)?;
+            let is_over = recording.manifest().end.is_some();
+            if is_over || self.index.is_stopped() {
+                return Ok(());
+            }
+            self.index.known().work = None;
+            self.index.tell();
+            recording = self.wait_for_more(recording)?;
+        }
+    }
+
+    /// Looks again until there is more, or the recorder is done.
+    fn wait_for_more(&self, mut recording: Recording) -> Outcome<Recording> {
+        while recording.manifest().end.is_none()
+            && recording.batches_of(EVENTS) <= self.next_batch
+            && !self.index.is_stopped()
+        {
+            thread::sleep(LOOK);
+            recording = self.open()?;
+        }
+        let names = Arc::new(Names::read(&recording, self.plan.is_here)?);
+        self.index.known().names = names;
+        Ok(recording)
+    }
+
+    fn say(&self, what: &str, percent: u64) {
+        let work = Work { what: what.to_owned(), percent: percent.min(100) as u8 };
+        self.index.known().work = Some(work);
+        self.index.tell();
+    }
+
+    /// The mirror at the start of the recording, from the page map and a first pass.
+    fn mirror(&mut self, recording: &Recording) -> Outcome<Mirror> {
+        let manifest = recording.manifest();
+        if !recording.has(&PAGEMAP_FIRST) {
+            return Err("The recording has no page map: record as root on a kernel with \
+                        /proc/kpageflags."
+                .into());
+        }
+        let machine = Machine::of(manifest, Rules::of(&manifest.host.kernel_release))?;
+        let mut seed = Seed::new(&machine);
+        for run in recording.page_map(&PAGEMAP_FIRST)? {
+            seed.add(&run?, &machine);
+        }
+        let (uses, uses_at) = walk::uses(recording, &machine)?;
+        {
+            let mut known = self.index.known();
+            (known.uses, known.uses_at) = (uses, uses_at);
+        }
+        let learned = self.learn(recording, &machine, &seed)?;
+        Ok(Mirror::new(&machine, seed, learned.as_ref()))
+    }
+
+    /// The first pass: what no file tells of the start. Of what is recorded now, only the beginning
+    /// can be learned from.
+    fn learn(
+        &mut self,
+        recording: &Recording,
+        machine: &Machine,
+        seed: &Seed,
+    ) -> Outcome<Option<Learned>> {
+        let mut mirror = Mirror::learning(machine, seed.clone());
+        let batches = recording.batches_of(EVENTS).max(1);
+        for (number, batch) in (0..).zip(recording.events()?) {
+            let batch = batch?;
+            for event in batch.iter_only(kmemlab_replay::mirror::KINDS) {
+                mirror.step(&event);
+            }
+            self.find(number, &batch);
+            if self.index.is_stopped() {
+                break;
+            }
+            self.say("indexing", number * 40 / batches);
+        }
+        Ok(mirror.into_learned())
+    }
+
+    /// Stalls and marks of a batch, each batch once.
+    fn find(&mut self, number: u64, batch: &EventBatch) {
+        if number < self.found_batches {
+            return;
+        }
+        self.found_batches = number + 1;
+        let mut known = self.index.known();
+        for event in batch.iter_only(stalls::KINDS) {
+            self.finder.step(&event, &mut known.found);
+        }
+    }
+
+    /// Carries the state to the end of what is there.
+    fn walk(&mut self, recording: &Recording, walker: &mut Walker) -> Outcome<()> {
+        let batches = recording.batches_of(EVENTS).max(1);
+        for batch in recording.events_from(self.next_batch)? {
+            let batch = batch?;
+            self.find(self.next_batch, &batch);
+            walker.sites.begin(&batch);
+            let mut freed = Vec::new();
+            let mut frees = Frees::Learn(&mut self.live, &mut freed);
+            for event in batch.iter_only(walk::KINDS) {
+                walker.step(&event, &mut frees);
+            }
+            let last = batch.iter().last().map_or(Nanos(0), |event| event.time);
+            self.next_batch += 1;
+            self.frees += freed.len();
+            self.since_checkpoint += batch.len() as u64;
+            {
+                let mut known = self.index.known();
+                known.freed.extend(freed);
+                known.until = Some(last);
+            }
+            if self.since_checkpoint >= self.spacing {
+                self.checkpoint(walker, last);
+            }
+            if self.index.is_stopped() {
+                return Ok(());
+            }
+            self.say("indexing", 40 + self.next_batch * 60 / batches);
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, walker: &Walker, at: Nanos) {
+        let walker = walker.clone();
+        let (batch, frees) = (self.next_batch, self.frees);
+        let mut known = self.index.known();
+        known.checkpoints.push(Arc::new(Checkpoint { at, batch, frees, walker }));
+        self.since_checkpoint = 0;
+        let bytes: u64 = known.checkpoints.iter().map(|known| known.walker.bytes()).sum();
+        if bytes > BUDGET_BYTES && known.checkpoints.len() > 2 {
+            let mut number = 0;
+            known.checkpoints.retain(|_| {
+                number += 1;
+                number % 2 == 1
+            });
+            self.spacing *= 2;
+        }
+    }
+}
+
+impl Index {
+    /// From when on every event changes the page map.
+    fn known_from(&self, walker: &Walker) -> Nanos {
+        walker.mirror.as_ref().map_or(Nanos(0), |_| self.known().uses_at)
+    }
+}

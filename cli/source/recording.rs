@@ -1,0 +1,366 @@
+//! A recording for the screen, finished or still being written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kmemlab_trace::format::{BUDDYINFO, EVENTS, LOSS, SLABINFO, ZONEINFO};
+use kmemlab_trace::unit::Nanos;
+use kmemlab_trace::{Error, Recording};
+use kmemlab_tui::parts::{BlockMap, Latency, Site, Vmalloc};
+use kmemlab_tui::source::{SourceError, sum_blocks};
+use kmemlab_tui::{
+    About, Loss, MarkKind, Marks, Outline, SlabSample, Snapshot, Source, Told, View,
+};
+
+use super::cursor::{Cursor, state_at};
+use super::index::{Index, Plan};
+use super::models::Models;
+use super::tables::Tables;
+use super::{pair, proc_rows};
+
+/// How often a growing recording, and the work on one, are looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// A recording for the screen.
+#[derive(Debug)]
+pub(crate) struct RecordingSource {
+    recording: Recording,
+    plan: Plan,
+    pub(super) outline: Outline,
+    pub(super) tables: Tables,
+    pub(super) index: Arc<Index>,
+    cursor: Option<Cursor>,
+    models: Models,
+    other: Option<Box<RecordingSource>>,
+    latency: Option<(usize, Arc<Latency>)>,
+    looked: Instant,
+    revision: u64,
+    was_running: bool,
+}
+
+/// What is to be shown.
+#[derive(Debug, Default)]
+pub(crate) struct Show {
+    /// The recording.
+    pub(crate) path: PathBuf,
+    /// Pass over damaged batches.
+    pub(crate) salvage: bool,
+    /// It is being recorded here and now.
+    pub(crate) is_here: bool,
+    /// A release whose rules a second model follows.
+    pub(crate) rules: Option<String>,
+}
+
+impl RecordingSource {
+    /// Reads what the first screen needs, and starts the background's work on the rest.
+    pub(crate) fn open(show: Show) -> anyhow::Result<Self> {
+        let recording = Recording::open(&show.path, show.salvage)?;
+        let plan = Plan { path: show.path, salvage: show.salvage, is_here: show.is_here };
+        let index = Index::start(plan.clone())?;
+        let mut source = Self {
+            outline: Outline { about: about(&recording), ..Outline::default() },
+            tables: Tables::default(),
+            models: Models::new(plan.clone(), show.rules),
+            recording,
+            plan,
+            index,
+            cursor: None,
+            other: None,
+            latency: None,
+            looked: Instant::now(),
+            revision: u64::MAX,
+            was_running: false,
+        };
+        source.outline.is_live = show.is_here;
+        source.take_in()?;
+        anyhow::ensure!(
+            source.outline.is_live || source.outline.end > Nanos(0),
+            "{} holds neither a snapshot of /proc nor an event; see what it holds with \
+             `kmemlab info`",
+            source.recording.path().display()
+        );
+        Ok(source)
+    }
+
+    /// Another recording to compare this one with.
+    pub(crate) fn with_other(mut self, other: Self) -> Self {
+        self.other = Some(Box::new(other));
+        self
+    }
+
+    /// Waits until the background is done, for a screen that is painted once.
+    pub(crate) fn finish(&mut self, view: View) {
+        while !self.index.known().is_done {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if view == View::Compare && self.other.is_none() {
+            let _ = self.models.at(self.outline.end);
+            while self.models.is_running() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        if let Some(other) = &mut self.other {
+            other.finish(View::Overview);
+        }
+        self.looked = Instant::now().checked_sub(LOOK).unwrap_or_else(Instant::now);
+    }
+
+    /// Brings the outline to what the recording holds now.
+    fn take_in(&mut self) -> Result<(), Error> {
+        let seen = self.outline.times.len();
+        self.tables.look_again(&self.recording);
+        let spec = [&BUDDYINFO, &ZONEINFO, &SLABINFO]
+            .into_iter()
+            .find(|spec| self.recording.has(spec))
+            .unwrap_or(&BUDDYINFO);
+        self.outline.times = self.tables.times(spec).collect();
+        let times = &self.outline.times;
+        let (from, to) = (times.get(seen), times.last());
+        if let (Some(from), Some(to)) = (from.copied(), to.copied()) {
+            for sample in self.recording.buddyinfo_within(from, to)? {
+                let sample = sample?;
+                let zones = sample.zones.iter().map(|zone| zone.free_blocks.as_slice());
+                if sample.stamp.before >= from {
+                    self.outline.history.push(sample.stamp.before, &sum_blocks(zones));
+                }
+            }
+        }
+        let span = self.recording.span();
+        let firsts = [times.first().copied(), span.map(|(first, _)| first)];
+        let lasts = [times.last().copied(), span.map(|(_, last)| last)];
+        let until = self.index.known().until.filter(|_| self.outline.is_live);
+        self.outline.begin = firsts.into_iter().flatten().min().unwrap_or_default();
+        let end = until.or_else(|| lasts.into_iter().flatten().max());
+        self.outline.end = end.unwrap_or_default().max(self.outline.end);
+        let (loss, gaps) = loss(&self.recording)?;
+        self.outline.loss = loss;
+        let known = self.index.known();
+        let mut marks: Marks = known.found.marks.clone();
+        gaps.into_iter().for_each(|at| marks.push(MarkKind::Loss, at));
+        self.outline.marks = Arc::new(marks);
+        self.outline.work = known.work.clone();
+        let mut notes = about(&self.recording).notes;
+        notes.extend(known.no_mirror.iter().cloned());
+        notes.extend(known.trouble.iter().cloned());
+        self.outline.about.notes = notes;
+        Ok(())
+    }
+
+    /// A growing recording is opened anew; tells whether it grew.
+    fn look(&mut self) -> Result<bool, Error> {
+        if self.recording.manifest().end.is_some() {
+            self.outline.is_live = false;
+            return Ok(false);
+        }
+        let before = (self.recording.batches_of(EVENTS), self.recording.batches_of(BUDDYINFO.file));
+        let now = Recording::open(&self.plan.path, self.plan.salvage)?;
+        let after = (now.batches_of(EVENTS), now.batches_of(BUDDYINFO.file));
+        let has_changed = before != after || now.manifest().end.is_some();
+        self.outline.is_live |= before != after;
+        self.recording = now;
+        Ok(has_changed)
+    }
+
+    /// What every view has: zones and slabs.
+    fn common(&mut self, at: Nanos) -> Result<Snapshot, Error> {
+        let recording = &self.recording;
+        let buddy = self.tables.buddy(recording, at)?;
+        let rows = self.tables.zones(recording, at)?;
+        let (read, buddy) = buddy.map_or((at, Arc::default()), |(read, rows)| (read, rows));
+        let mut zones = proc_rows::zones(&buddy, &rows);
+        let walker = state_at(&mut self.cursor, recording, &self.index, at)?;
+        let is_exact = walker.is_some_and(|walker| walker.fill_zones(&mut zones));
+        let counters = self.tables.rates(recording, at)?;
+        let slabs = self.slabs(at)?;
+        let zones_at = (!is_exact).then_some(read);
+        Ok(Snapshot { at, zones_at, zones, counters, slabs, ..Snapshot::default() })
+    }
+
+    fn slabs(&mut self, at: Nanos) -> Result<Told<SlabSample>, Error> {
+        let [now, before] = self.tables.slabs(&self.recording, at)?;
+        let Some((read, rows)) = now else {
+            let why = "No slab caches here: /proc/slabinfo was not recorded (reading it needs \
+                       root): record again with `sudo kmemlab record`.";
+            return Ok(Told::No(why.to_owned()));
+        };
+        let active = |rows: &[kmemlab_trace::snapshot::SlabRow]| -> BTreeMap<String, u64> {
+            rows.iter().map(|row| (row.cache.clone(), row.active_objects)).collect()
+        };
+        let before = before.map(|(at, rows)| (at, Arc::new(active(&rows))));
+        let names = Arc::clone(&self.index.known().names);
+        let walker = state_at(&mut self.cursor, &self.recording, &self.index, at)?;
+        let tops = walker.map(|walker| walker.sites.tops(&names)).unwrap_or_default();
+        let rows = rows.to_vec();
+        Ok(Told::Yes(SlabSample { at: read, rows, before, top_sites: Arc::new(tops) }))
+    }
+
+    /// Why the state is not known at a moment.
+    fn unknown(&self, what: &str) -> String {
+        let known = self.index.known();
+        if let Some(trouble) = &known.trouble {
+            return format!("{what} cannot be told: {trouble}.");
+        }
+        if let Some(work) = &known.work {
+            return format!("{what} come when the recording is gone through: {} %.", work.percent);
+        }
+        if !self.recording.batches_of(EVENTS) > 0 {
+            return format!("{what} come from events, and this recording has none.");
+        }
+        format!("{what} are known only from the moment on when the page map was whole.")
+    }
+
+    pub(super) fn sites(&mut self, at: Nanos) -> Result<Told<Vec<Site>>, Error> {
+        let names = Arc::clone(&self.index.known().names);
+        let walker = state_at(&mut self.cursor, &self.recording, &self.index, at)?;
+        let Some(walker) = walker else { return Ok(Told::No(self.unknown("Call sites"))) };
+        let sites = walker.sites.shown(&names, at);
+        if sites.is_empty() {
+            let why = "No allocation with a call site up to this moment: record the group slab, \
+                       and call chains with --stacks for pages.";
+            return Ok(Told::No(why.to_owned()));
+        }
+        Ok(Told::Yes(sites))
+    }
+
+    fn blocks(&mut self, at: Nanos) -> Result<Told<Arc<BlockMap>>, Error> {
+        let types = self.recording.manifest().host.migrate_types.clone();
+        let walker = state_at(&mut self.cursor, &self.recording, &self.index, at)?;
+        let map = walker.and_then(|walker| walker.blocks(&types));
+        let known = self.index.known();
+        match (map, &known.no_mirror) {
+            (Some(map), _) => {
+                let (uses, uses_at) = (Arc::clone(&known.uses), known.uses_at);
+                Ok(Told::Yes(Arc::new(BlockMap { uses, uses_at, ..map })))
+            }
+            (None, Some(why)) => Ok(Told::No(why.clone())),
+            (None, None) => {
+                drop(known);
+                Ok(Told::No(self.unknown("Page blocks")))
+            }
+        }
+    }
+
+    fn vmalloc(&mut self, at: Nanos) -> Result<Told<Vmalloc>, Error> {
+        let Some((read, rows)) = self.tables.vmalloc(&self.recording, at)? else {
+            let why = "No vmalloc areas here: /proc/vmallocinfo was not recorded (reading it \
+                       needs root): record again with `sudo kmemlab record`.";
+            return Ok(Told::No(why.to_owned()));
+        };
+        let walker = state_at(&mut self.cursor, &self.recording, &self.index, at)?;
+        let vmap = walker.map(|walker| walker.vmap).unwrap_or_default();
+        Ok(Told::Yes(Vmalloc {
+            at: read,
+            areas: rows.to_vec(),
+            lazy_pages: vmap.lazy.map(|(pages, _)| pages),
+            lazy_limit_pages: vmap.lazy.map(|(_, limit)| limit),
+            made: vmap.made,
+            freed: vmap.freed,
+        }))
+    }
+
+    pub(super) fn latency(&mut self, at: Nanos) -> Arc<Latency> {
+        let known = self.index.known();
+        let count = known.found.until(at);
+        if let Some((_, latency)) = self.latency.as_ref().filter(|(known, _)| *known == count) {
+            return Arc::clone(latency);
+        }
+        let latency = Arc::new(known.found.latency(count, &known.names));
+        drop(known);
+        self.latency = Some((count, Arc::clone(&latency)));
+        latency
+    }
+}
+
+impl Drop for RecordingSource {
+    fn drop(&mut self) {
+        self.index.stop();
+    }
+}
+
+impl Source for RecordingSource {
+    fn outline(&self) -> &Outline {
+        &self.outline
+    }
+
+    fn refresh(&mut self) -> Result<bool, SourceError> {
+        if self.looked.elapsed() < LOOK {
+            return Ok(false);
+        }
+        self.looked = Instant::now();
+        let is_running = self.models.is_running();
+        let other = self.other.as_mut().map_or(Ok(false), |other| other.refresh())?;
+        let mut has_changed = self.was_running && !is_running || other;
+        self.was_running = is_running;
+        has_changed |= self.look()?;
+        let revision = self.index.revision();
+        has_changed |= std::mem::replace(&mut self.revision, revision) != revision;
+        if has_changed {
+            self.take_in()?;
+        }
+        Ok(has_changed)
+    }
+
+    fn load(&mut self, at: Nanos, view: View) -> Result<Snapshot, SourceError> {
+        let mut snapshot = self.common(at)?;
+        match view {
+            View::Overview | View::Slabs => {}
+            View::Sites => snapshot.sites = self.sites(at)?,
+            View::Blocks => snapshot.blocks = self.blocks(at)?,
+            View::Vmalloc => snapshot.vmalloc = self.vmalloc(at)?,
+            View::Latency => snapshot.latency = Told::Yes(self.latency(at)),
+            View::Compare => {
+                let compared = match self.other.take() {
+                    None if self.outline.is_live => {
+                        Err("The model is compared with recordings that are finished.".to_owned())
+                    }
+                    None => self.models.at(at),
+                    Some(mut other) => {
+                        let compared = pair::compare(self, &mut other, &snapshot);
+                        self.other = Some(other);
+                        Ok(compared?)
+                    }
+                };
+                snapshot.comparison = compared.map_or_else(Told::No, Told::Yes);
+            }
+        }
+        Ok(snapshot)
+    }
+}
+
+fn about(recording: &Recording) -> About {
+    let manifest = recording.manifest();
+    let host = &manifest.host;
+    let path = recording.path();
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        name,
+        host: format!("{} Linux {}", host.name, host.kernel_release).trim().to_owned(),
+        page_size_bytes: host.page_size_bytes,
+        start: Nanos(manifest.started_monotonic_ns),
+        start_realtime_ns: manifest.started_realtime_ns,
+        notes: recording.notes().iter().chain(&manifest.notes).cloned().collect(),
+    }
+}
+
+/// What was lost, and when the rings told of it.
+fn loss(recording: &Recording) -> Result<(Loss, Vec<Nanos>), Error> {
+    let mut loss = Loss::default();
+    let (mut cpus, mut gaps) = (BTreeSet::new(), Vec::new());
+    for batch in recording.table(&LOSS)? {
+        let batch = batch?;
+        for row in 0..batch.rows() {
+            gaps.push(Nanos(batch.number(row, 2)));
+            loss.events += batch.number(row, 3);
+            loss.gaps += 1;
+            cpus.insert(batch.number(row, 0));
+        }
+    }
+    loss.cpus = cpus.len() as u64;
+    // The manifest may know of more: what was lost at the very end has no place in time.
+    let told = recording.manifest().end.as_ref().map_or(0, |end| end.lost_events);
+    loss.events = loss.events.max(told);
+    Ok((loss, gaps))
+}
