@@ -263,7 +263,7 @@ impl<'a> Worker<'a> {
             }
             self.say("indexing", number * 40 / batches);
         }
-        Ok(mirror.into_learned())
+        Ok(mirror.into_learned(None))
     }
 
     /// Stalls and marks of a batch, each batch once.

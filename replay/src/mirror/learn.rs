@@ -16,7 +16,7 @@ fn seen_to_leave(memory: &Memory, learned: &Learned, zone: usize, cpu: usize) ->
 impl Mirror {
     /// What a learning mirror has learned; `counted` are the pages of each zone and processor that
     /// the kernel counted, and [`Self::known_waiting`] at that moment.
-    pub(crate) fn into_learned(self, counted: Option<(Vec<i64>, Vec<i64>)>) -> Option<Learned> {
+    pub fn into_learned(self, counted: Option<(Vec<i64>, Vec<i64>)>) -> Option<Learned> {
         let mut learned = self.learner?.finish();
         let (counts, known) = counted.unwrap_or_default();
         let cpus = self.memory.machine().cpus;
