@@ -5,7 +5,7 @@ use std::thread;
 
 use kmemlab_replay::model::FallbackCounts;
 use kmemlab_replay::rules::Rules;
-use kmemlab_replay::{Options, Row, SampleRow};
+use kmemlab_replay::{Options, SampleRow};
 use kmemlab_trace::Recording;
 use kmemlab_trace::measure;
 use kmemlab_trace::unit::Nanos;
@@ -99,7 +99,7 @@ impl Models {
             _ => None,
         };
         let outcome = kmemlab_replay::replay(&recording, &Options::default(), &mut |row| {
-            if let Row::Sample(row) = row
+            if let kmemlab_replay::Row::Sample(row) = row
                 && let Some(teller) = told(row.source)
             {
                 runs.add(teller, &row);
@@ -114,7 +114,7 @@ impl Models {
         if let Some(rules) = second {
             let options = Options { rules: Some(rules), ..Options::default() };
             let other = kmemlab_replay::replay(&recording, &options, &mut |row| {
-                if let Row::Sample(row) = row
+                if let kmemlab_replay::Row::Sample(row) = row
                     && row.source == "model"
                 {
                     runs.add(2, &row);
