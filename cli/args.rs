@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use kmemlab_collector::{BackendChoice, Stacks};
+use kmemlab_collector::{BackendChoice, Counting, Stacks};
 use kmemlab_trace::tracepoint::Group;
 use kmemlab_tui::view::slabs::Sort;
 
@@ -59,6 +59,9 @@ pub(crate) struct RecordArgs {
     /// Kernel call chains: none, sampled[:N] (every Nth allocation) or all
     #[arg(long, value_name = "WHICH", default_value = "none", value_parser = value::stacks)]
     pub(crate) stacks: Stacks,
+    /// Events counted beside the rings, to check them: all, but-slab (costs less), or none
+    #[arg(long, value_name = "WHICH", default_value_t)]
+    pub(crate) count: Counting,
     /// Size of the ring of each processor
     #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = value::size)]
     pub(crate) ring: u64,

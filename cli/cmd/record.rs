@@ -27,6 +27,7 @@ pub(crate) fn run(args: RecordArgs) -> anyhow::Result<Answer> {
     options.groups = args.events;
     options.backend = args.backend;
     options.stacks = args.stacks;
+    options.counting = args.count;
     options.ring_bytes = args.ring;
     options.snapshot_every = args.snapshot_every;
     options.command_line =
@@ -67,16 +68,19 @@ fn tell(summary: &Summary) {
         bytes(summary.bytes),
         summary.reason
     ));
-    match summary.counted {
-        Some(counted) => {
-            let sum = summary.events + summary.lost;
-            let sign = if sum == counted { "=" } else { "IS NOT" };
+    match summary.checked {
+        Some([recorded, lost, counted]) => {
+            let sign = if recorded + lost == counted { "=" } else { "IS NOT" };
+            let of = if summary.counted.is_some() { "" } else { "of those checked, " };
             line(format!(
-                "{} recorded + {} lost {sign} {} counted",
-                count(summary.events),
-                count(summary.lost),
+                "{of}{} recorded + {} lost {sign} {} counted",
+                count(recorded),
+                count(lost),
                 count(counted)
             ));
+            if summary.counted.is_none() {
+                line(format!("{} lost of all", count(summary.lost)));
+            }
         }
         None => line(format!("{} lost; nothing counted them independently", count(summary.lost))),
     }

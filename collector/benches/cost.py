@@ -59,6 +59,9 @@ def main():
         "perf record": ["perf", "record", "-q", "-a", "-c", "1", "-m", "8M", "-o", f"{folder}/perf.data",
                         *chosen, "--"],
         "kmemlab record": [*record, "-o", f"{folder}/auto.kmt", "--"],
+        "kmemlab record --count but-slab": [*record, "--count", "but-slab", "-o",
+                                            f"{folder}/but-slab.kmt", "--"],
+        "kmemlab record --count none": [*record, "--count", "none", "-o", f"{folder}/none.kmt", "--"],
         "kmemlab record --backend perf": [*record, "--backend", "perf", "-o", f"{folder}/perf.kmt", "--"],
     }
     times = {name: [] for name in ways}
@@ -74,9 +77,11 @@ def main():
     for name in ways:
         share = cost[name] / cost["perf record"]
         print(f"{name:32} {min(times[name]) / ITERATIONS * 1e6:13.1f} {cost[name]:9.0f} {share:14.2f}x")
-    ratios = [(k - a) / (p - a) for k, p, a in
-              zip(times["kmemlab record"], times["perf record"], times["alone"]) if p > a]
-    print(f"kmemlab record / perf record by round: median {statistics.median(ratios):.2f}x")
+    for name in ways:
+        if name.startswith("kmemlab"):
+            ratios = [(k - a) / (p - a) for k, p, a in
+                      zip(times[name], times["perf record"], times["alone"]) if p > a]
+            print(f"{name} / perf record by round: median {statistics.median(ratios):.2f}x")
     print(f"recorder's own CPU time: {info['recorder_cpu_ns'] / max(info['events'], 1):.0f} ns an event; "
           f"{info['lost_events']} of {info['events']} events lost")
     shutil.rmtree(folder)

@@ -45,6 +45,41 @@ impl std::fmt::Display for BackendChoice {
     }
 }
 
+/// Which tracepoints are counted beside the rings, to check them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Counting {
+    /// All: *recorded + lost = counted* is known of each.
+    #[default]
+    All,
+    /// All but those of slab objects, which are most events and most of the counting's cost.
+    ButSlab,
+    /// None.
+    None,
+}
+
+impl std::str::FromStr for Counting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "all" => Ok(Self::All),
+            "but-slab" => Ok(Self::ButSlab),
+            "none" => Ok(Self::None),
+            _ => Err(format!("expected all, but-slab or none; found {text:?}")),
+        }
+    }
+}
+
+impl std::fmt::Display for Counting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::All => "all",
+            Self::ButSlab => "but-slab",
+            Self::None => "none",
+        })
+    }
+}
+
 /// Opens the rings of a recording, and says where they are not what would be best.
 pub(crate) fn open(
     root: &Root,
@@ -63,7 +98,9 @@ pub(crate) fn open(
         BackendChoice::Auto | BackendChoice::Tracefs => {
             let cpus = &host.online_cpus;
             let ring_bytes = options.ring_bytes;
-            match TracefsBackend::open(root, tracefs, cpus, &choice.wanted, ring_bytes, true) {
+            let wanted = &choice.wanted;
+            let counted = choice.counted(options.counting);
+            match TracefsBackend::open(root, tracefs, cpus, wanted, ring_bytes, &counted) {
                 Ok(backend) => return Ok((Box::new(backend), None)),
                 Err(error) if options.backend == BackendChoice::Tracefs => return Err(error),
                 Err(error) => Some(error.to_string()),
@@ -93,5 +130,9 @@ mod tests {
             assert_eq!(text.parse::<BackendChoice>().unwrap().to_string(), text);
         }
         assert!("ftrace".parse::<BackendChoice>().is_err());
+        for text in ["all", "but-slab", "none"] {
+            assert_eq!(text.parse::<Counting>().unwrap().to_string(), text);
+        }
+        assert!("some".parse::<Counting>().is_err());
     }
 }

@@ -4,6 +4,7 @@ use kmemlab_trace::event::Kind;
 use kmemlab_trace::manifest::TracepointRecord;
 use kmemlab_trace::tracepoint::{self, Group, Need, Tracepoint};
 
+use crate::backend::Counting;
 use crate::error::Error;
 use crate::layout::Layout;
 use crate::perf::Wanted;
@@ -66,6 +67,20 @@ impl Choice {
             }
         }
         Ok(None)
+    }
+
+    /// The tracepoints that are to be counted beside the ring.
+    pub(crate) fn counted(&self, counting: Counting) -> Vec<Wanted> {
+        let is_counted = |kind: Kind| match counting {
+            Counting::All => true,
+            Counting::ButSlab => {
+                let found = tracepoint::ALL.iter().find(|tracepoint| tracepoint.kind == kind);
+                found.is_some_and(|tracepoint| tracepoint.group != Group::Slab)
+            }
+            Counting::None => false,
+        };
+        let pairs = self.wanted.iter().zip(&self.kinds);
+        pairs.filter(|(_, kind)| is_counted(**kind)).map(|(wanted, _)| wanted.clone()).collect()
     }
 
     fn add(

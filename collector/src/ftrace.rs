@@ -114,7 +114,7 @@ pub struct TracefsBackend {
 
 impl TracefsBackend {
     /// Makes an instance with every tracepoint in it; nothing is written yet. `ring_bytes` is
-    /// halved as long as the kernel has no memory for it. With `check`, perf counts beside it;
+    /// halved as long as the kernel has no memory for it. Those in `counted` perf counts beside it;
     /// where it may not, a note says why.
     ///
     /// # Errors The kernel refused the instance, an event, or even the smallest ring.
@@ -124,7 +124,7 @@ impl TracefsBackend {
         cpus: &[Cpu],
         wanted: &[Wanted],
         ring_bytes: u64,
-        check: bool,
+        counted: &[Wanted],
     ) -> Result<Self, RecordError> {
         let instance = Instance::make(root, tracefs)?;
         instance.set("tracing_on", "0")?;
@@ -146,7 +146,8 @@ impl TracefsBackend {
             cpus.iter().map(|cpu| CpuRing::open(&instance, *cpu)).collect::<Result<Vec<_>, _>>()?;
         let fds = rings.iter().map(|ring| ring.file().as_raw_fd()).collect();
         let mut notes = Vec::new();
-        let counting = match check.then(|| CountingGroup::open_all(cpus, wanted)) {
+        let is_any = !counted.is_empty();
+        let counting = match is_any.then(|| CountingGroup::open_all(cpus, counted)) {
             Some(Ok(groups)) => groups,
             Some(Err(error)) => {
                 notes.push(format!("nothing counts the events independently: {error}"));
@@ -251,7 +252,8 @@ impl TracefsBackend {
             *counted += lost_left;
             self.notes.push(format!(
                 "processor {} lost {lost_left} events that its counters did not see: they were off, \
-                 or going on or off; of which tracepoints is not known, they are told as of {id}",
+                 or going on or off, or of tracepoints that are not counted; of which is not known, \
+                 they are told as of {id}",
                 cpu.0
             ));
         }

@@ -34,7 +34,7 @@ mod symbols;
 mod tasks;
 pub mod tracefs;
 
-pub use backend::BackendChoice;
+pub use backend::{BackendChoice, Counting};
 pub use perf::Stacks;
 pub use progress::{Control, Progress};
 pub use record_error::RecordError;

@@ -14,7 +14,7 @@ use kmemlab_trace::manifest::{self, End};
 use kmemlab_trace::tracepoint::{self, Group, Need};
 use kmemlab_trace::writer::RecordingWriter;
 
-use crate::backend::{self, BackendChoice};
+use crate::backend::{self, BackendChoice, Counting};
 use crate::capture::{Backend, Count};
 use crate::choice::Choice;
 use crate::encode::{Encoded, Encoder, Job};
@@ -54,6 +54,8 @@ pub struct RecordOptions {
     pub backend: BackendChoice,
     /// Which events come with a call chain.
     pub stacks: Stacks,
+    /// Which tracepoints are counted beside the rings, as a check.
+    pub counting: Counting,
     /// Size of each processor's ring.
     pub ring_bytes: u64,
     /// Time between snapshots.
@@ -82,6 +84,7 @@ impl RecordOptions {
             groups: Vec::new(),
             backend: BackendChoice::Auto,
             stacks: Stacks::None,
+            counting: Counting::All,
             ring_bytes: Self::RING_BYTES,
             snapshot_every: Duration::from_secs(1),
             command_line: Vec::new(),
@@ -100,8 +103,10 @@ pub struct Summary {
     pub events: u64,
     /// Events that the rings dropped.
     pub lost: u64,
-    /// Events that the counters saw.
+    /// Events that the counters saw; `None` unless all tracepoints were counted.
     pub counted: Option<u64>,
+    /// Of the tracepoints that were counted: recorded, lost, counted.
+    pub checked: Option<[u64; 3]>,
     /// Bytes on disk.
     pub bytes: u64,
     /// From the first to the last moment of events.
@@ -315,10 +320,17 @@ fn finish(
     };
     let events = encoded.writer.events_written();
     // Rings alone do not tell of which tracepoint the lost ones were.
-    let is_by_tracepoint = !counts.is_empty() && records.iter().any(|record| record.lost.is_some());
+    let is_by_tracepoint = !counts.is_empty() && records.iter().all(|record| record.lost.is_some());
     let lost = if is_by_tracepoint { sum(|record| record.lost) } else { encoded.lost };
-    let is_counted = records.iter().any(|record| record.counted.is_some());
-    let counted = is_counted.then(|| sum(|record| record.counted));
+    let is_counted = |record: &&manifest::TracepointRecord| record.counted.is_some();
+    let checked = records.iter().filter(is_counted);
+    let checked = checked.clone().next().is_some().then(|| {
+        let numbers = |record: &manifest::TracepointRecord| {
+            [record.recorded, record.lost, record.counted].map(Option::unwrap_or_default)
+        };
+        checked.map(numbers).fold([0; 3], |[a, b, c], [d, e, f]| [a + d, b + e, c + f])
+    });
+    let counted = records.iter().all(|r| is_counted(&r)).then(|| sum(|record| record.counted));
     let mut all_notes = notes;
     all_notes.extend(encode_notes(&encoded));
     if encoded.error.is_none() && ended.error.is_none() {
@@ -356,6 +368,7 @@ fn finish(
         events,
         lost,
         counted,
+        checked,
         bytes,
         elapsed: Duration::from_nanos(ended.stopped.0.saturating_sub(ended.started.0)),
         reason: ended.reason.to_owned(),
