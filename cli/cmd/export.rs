@@ -41,6 +41,7 @@ pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<Answer> {
                 node: row.node,
                 zone: row.zone.to_owned(),
                 order: row.order.into(),
+                pfn: row.pfn.map(u64::from),
                 cause: row.cause.name(),
                 blocks: row.blocks,
             }),

@@ -155,6 +155,13 @@ impl Memory {
         self.pages.lists.len() - 1
     }
 
+    /// The processor and list index of a per-CPU list.
+    pub(crate) fn pcp_of(&self, list: usize) -> (usize, usize) {
+        let (machine, lists) = (&self.machine, self.machine.pcp_lists());
+        let number = list.saturating_sub(self.pcp(0, 0, 0));
+        (number / lists % machine.cpus, number % lists)
+    }
+
     /// The first block of a list.
     #[inline]
     pub(crate) fn front(&self, list: usize) -> Option<u32> {

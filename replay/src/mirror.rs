@@ -155,6 +155,8 @@ pub struct Mirror {
     next_direct: Option<u64>,
     /// Frees that are told of again when they get to their list.
     batched: Bits,
+    /// Pages known to leave their lists in bulk before a free, by its number, still to come.
+    bulk: std::iter::Peekable<std::vec::IntoIter<(u64, u32)>>,
     learner: Option<Learned>,
     /// What did not fit.
     pub residue: Residue,
@@ -171,8 +173,10 @@ impl Mirror {
         let mut memory = Memory::new(machine);
         seed.fill(&mut memory, learned);
         let mut direct = learned.map_or_else(Vec::new, |l| l.direct().to_vec()).into_iter();
+        let bulk = learned.map_or_else(Vec::new, |l| l.bulk().to_vec()).into_iter().peekable();
         Self {
             frees: 0,
+            bulk,
             next_direct: direct.next(),
             batched: learned.map_or_else(Bits::default, |learned| learned.batched().clone()),
             direct,
@@ -305,6 +309,9 @@ impl Mirror {
         let cpu = self.cpu(event);
         let order = event.order;
         let node = self.memory.pages.get(pfn);
+        if let Some(learner) = &mut self.learner {
+            learner.was_listed(pfn, zone);
+        }
         match node.state() {
             State::Pcp => self.pop(pfn, zone, cpu, event),
             State::Limbo if node.order() == order => {
@@ -356,9 +363,6 @@ impl Mirror {
             self.memory.set_block_type(pfn, event.migrate);
         }
         self.memory.pages.unlink(pfn);
-        if let Some(learner) = &mut self.learner {
-            learner.was_listed(pfn, zone);
-        }
     }
 
     /// A page that the mirror holds free was allocated: no event told of its taking.

@@ -82,6 +82,9 @@ impl Spells {
 
     /// The page's last free went past the lists.
     pub(super) fn was_past(&mut self, pfn: u32, zone: usize) {
+        if self.freed.is_empty() {
+            return;
+        }
         if let Some((index, number)) = self.freed.remove(&pfn) {
             self.proven.push(number);
             self.spells[index].past |= 1 << zone.min(31);

@@ -17,8 +17,11 @@ impl Mirror {
         let phase = self.seed.phase(pfn, event.time.0);
         match self.memory.pages.get(pfn).state() {
             State::Pcp => {
-                self.residue.unmatched_frees += 1;
-                self.memory.pages.unlink(pfn);
+                // It had left its list without an event.
+                if let Some(learner) = &mut self.learner {
+                    learner.freed_from_list(pfn, self.frees, event);
+                }
+                self.leave_in_bulk(pfn);
             }
             State::Live | State::Limbo | State::Isolated => {}
             State::Free | State::Unknown if phase != Phase::After => {
@@ -42,6 +45,9 @@ impl Mirror {
         }
         let migrate = self.memory.block_type(pfn);
         match self.memory.machine().pcp_list(order, migrate) {
+            Some(_) if is_direct && phase == Phase::Before => {
+                self.memory.pages.note(pfn, State::Unknown, 0);
+            }
             Some(_) if is_direct => {
                 self.residue.direct_frees += 1 << order;
                 self.memory.free(pfn, order, migrate, false);
@@ -76,6 +82,11 @@ impl Mirror {
             && let Some(learner) = &mut self.learner
         {
             learner.freed(pfn, self.frees, zone, event);
+        }
+        while let Some((_, pfn)) = self.bulk.next_if(|(number, _)| *number <= self.frees) {
+            if self.memory.pages.get(pfn).state() == State::Pcp {
+                self.leave_in_bulk(pfn);
+            }
         }
         let is_direct = self.next_direct == Some(self.frees);
         if is_direct {
@@ -164,9 +175,9 @@ impl Mirror {
             self.pcp_hits.drains += 1;
             self.pcp_hits.at_tail += u64::from(self.memory.back(node.list()) == Some(pfn));
             self.memory.pages.unlink(pfn);
-            if let Some(learner) = &mut self.learner {
-                learner.was_listed(pfn, zone);
-            }
+        }
+        if let Some(learner) = &mut self.learner {
+            learner.was_listed(pfn, zone);
         }
         let phase = self.seed.phase(pfn, event.time.0);
         if phase == Phase::Before {

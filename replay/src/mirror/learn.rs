@@ -31,6 +31,14 @@ impl Mirror {
         }
     }
 
+    /// The kernel takes a page from its free lists; none of its per-CPU lists gave it back since it
+    /// was freed.
+    pub(super) fn learn_direct(&mut self, pfn: u32) {
+        if let Some(learner) = &mut self.learner {
+            learner.was_direct(pfn, self.memory.zone_of(pfn).unwrap_or(0));
+        }
+    }
+
     pub(super) fn learn_type(&mut self, pfn: u32, migrate: u8) {
         let block = (pfn >> self.memory.machine().block_order) as usize;
         if let Some(learner) = &mut self.learner {
