@@ -14,6 +14,11 @@ impl Mirror {
         let order = event.order;
         self.close_run(event);
         let is_direct = self.count_free(pfn, zone, event);
+        if self.kept.next_if_eq(&self.frees).is_some() {
+            self.residue.kept_frees += 1;
+            self.effects.push(Effect::Kept { pfn });
+            return;
+        }
         let phase = self.seed.phase(pfn, event.time.0);
         match self.memory.pages.get(pfn).state() {
             State::Pcp => {
@@ -23,21 +28,28 @@ impl Mirror {
                 }
                 self.leave_in_bulk(pfn);
             }
-            State::Live | State::Limbo | State::Isolated => {}
+            State::Isolated => {
+                self.confirm_guess(pfn, zone);
+                if let Some(learner) = &mut self.learner {
+                    learner.freed_isolated(pfn, self.frees);
+                }
+            }
+            State::Live | State::Limbo => {}
             State::Free | State::Unknown if phase != Phase::After => {
                 if self.memory.block_at(pfn).is_some() {
                     return;
                 }
             }
-            State::Free => {
-                self.residue.unmatched_frees += 1;
-                self.take_hidden(pfn, order);
+            State::Free | State::Unknown if self.memory.block_at(pfn).is_some() => {
+                if self.learn_kept(pfn) || !self.swap_guess(pfn, order, zone) {
+                    self.residue.unmatched_frees += 1;
+                    self.take_hidden(pfn, order);
+                } else {
+                    self.split_taken(pfn, order);
+                }
             }
-            State::Unknown if self.memory.block_at(pfn).is_some() => {
-                self.residue.unmatched_frees += 1;
-                self.take_hidden(pfn, order);
-            }
-            State::Unknown if self.split_taken(pfn, order) => {}
+            State::Free => {}
+            State::Unknown if self.split_taken(pfn, order) => self.confirm_guess(pfn, zone),
             State::Unknown => self.residue.frees_from_before += 1,
         }
         if phase == Phase::After {

@@ -46,8 +46,8 @@ impl Mirror {
         }
     }
 
-    /// Strict isolation (`alloc_contig_range`) took everything: the pageblocks were isolated before,
-    /// so that larger blocks were cut at their borders. `false` when not all of it is free.
+    /// Strict isolation (`alloc_contig_range`) took everything: the pageblocks were isolated before
+    /// it, so that larger blocks were cut at their borders. `false` when not all of it is free.
     fn take_range(&mut self, start: u32, end: u32) -> bool {
         let is_free = |at: u32| self.memory.block_at(at).is_some();
         if !(start..end).all(is_free) {
@@ -125,15 +125,5 @@ impl Mirror {
     fn note_isolated(&mut self, head: u32, order: u8) {
         self.memory.pages.note(head, State::Isolated, order);
         self.effects.push(Effect::Isolated { pfn: head, order });
-    }
-
-    /// The fast search took at most one block of known size but unknown place: wait for the event
-    /// that names one of its pages.
-    pub(super) fn fast_isolate(&mut self, event: &Event) {
-        let Some((pfn, _)) = self.page(event) else { return };
-        if event.args[1] > 0 && self.seed.phase(pfn, event.time.0) == Phase::After {
-            self.residue.ambiguous_isolations += 1;
-            self.misfit(Cause::FastSearch, pfn, 0, event.args[1]);
-        }
     }
 }

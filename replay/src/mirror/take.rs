@@ -33,7 +33,15 @@ impl Mirror {
             Phase::During | Phase::After => {}
         }
         if !self.holds(pfn, order) {
+            self.refute_guess(pfn, self.memory.zone_of(pfn).unwrap_or(0));
             self.recall(pfn, order);
+        }
+        if self.seed.is_made_up() && !self.holds(pfn, order) {
+            let zone = self.memory.zone_of(pfn).unwrap_or(0);
+            if self.use_made_up(zone, order) {
+                self.residue.made_up_pages += 1 << order;
+                return true;
+            }
         }
         match self.memory.block_at(pfn) {
             Some((head, have)) if have >= order => {
