@@ -12,6 +12,7 @@ use crate::pages::{NIL, Pages, State};
 use crate::rules::MergeLimit;
 
 mod laws;
+mod percpu;
 mod work;
 
 pub use work::Work;
@@ -153,13 +154,6 @@ impl Memory {
     #[inline]
     pub(crate) fn batch(&self) -> usize {
         self.pages.lists.len() - 1
-    }
-
-    /// The processor and list index of a per-CPU list.
-    pub(crate) fn pcp_of(&self, list: usize) -> (usize, usize) {
-        let (machine, lists) = (&self.machine, self.machine.pcp_lists());
-        let number = list.saturating_sub(self.pcp(0, 0, 0));
-        (number / lists % machine.cpus, number % lists)
     }
 
     /// The first block of a list.
@@ -464,17 +458,6 @@ impl Memory {
             return 1 << self.machine.block_order;
         }
         self.free_heads(pfn).into_iter().map(|head| 1u64 << self.pages.get(head).order()).sum()
-    }
-
-    /// Blocks on the per-CPU lists of a zone and processor, in pages.
-    #[must_use]
-    pub fn pcp_pages(&self, zone: usize, cpu: usize) -> u64 {
-        (0..self.machine.pcp_lists())
-            .map(|index| {
-                let len = self.pages.lists[self.pcp(zone, cpu, index)].len;
-                u64::from(len) << self.machine.pcp_list_order(index)
-            })
-            .sum()
     }
 
     /// Bytes of state held.

@@ -79,9 +79,9 @@ impl Seed {
         }
     }
 
-    /// Free blocks as many as a sample of `/proc/buddyinfo` tells, at made-up places: no two buddies
-    /// of one order, which would have merged. For recordings without a page map. Answers also the
-    /// pages for which there was no room.
+    /// Free blocks as many as a sample of `/proc/buddyinfo` tells, at made-up places: no two
+    /// buddies of one order, which would have merged. For recordings without a page map. Answers
+    /// also the pages for which there was no room.
     #[must_use]
     pub fn made_up(machine: &Machine, sample: &BuddySample) -> (Self, u64) {
         let mut seed = Self { is_made_up: true, ..Self::new(machine) };

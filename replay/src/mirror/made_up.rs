@@ -1,9 +1,9 @@
 //! Without a page map: blocks whose number is known and whose place is not.
 //!
 //! `/proc/buddyinfo` tells how many free blocks there are; they are put at made-up places. When an
-//! event names a page of such a block, the block moves elsewhere; when the kernel takes a block that
-//! the mirror does not have, a made-up one is used up, the smallest that is large enough, as the
-//! kernel would have chosen it.
+//! event names a page of such a block, the block moves elsewhere; when the kernel takes a block
+//! that the mirror does not have, a made-up one is used up, the smallest that is large enough, as
+//! the kernel would have chosen it.
 
 use kmemlab_trace::event::{Event, Kind};
 
