@@ -65,10 +65,6 @@ pub struct Learned {
     batched: Bits,
     /// The last free of each page that may be told of again.
     last_free: HashMap<u32, u64>,
-    /// Frees of pages in compaction's hands, by their number: perhaps it keeps them.
-    isolated_frees: HashMap<u32, u64>,
-    /// Frees of pages that compaction kept, by their number, rising.
-    kept: Vec<u64>,
     /// Blocks that the fast search took, by the search's number.
     searches: HashMap<u64, u32>,
     /// When the vmstat worker was first seen.
@@ -149,14 +145,17 @@ impl Learned {
 
     /// The last free of a page went past the per-CPU lists.
     pub(crate) fn was_direct(&mut self, pfn: u32, zone: usize) {
-        self.isolated_frees.remove(&pfn);
         self.spells.was_past(pfn, zone);
+    }
+
+    /// A page was freed in an interrupt, and nothing has told since where it went.
+    pub(crate) fn is_doubtful(&self, pfn: u32) -> bool {
+        self.spells.is_open(pfn)
     }
 
     /// A page left a per-CPU list, so its last free went onto it, unless that was told otherwise.
     #[inline]
     pub(crate) fn was_listed(&mut self, pfn: u32, zone: usize) {
-        self.isolated_frees.remove(&pfn);
         self.spells.was_onto(pfn, zone);
     }
 
@@ -179,26 +178,7 @@ impl Learned {
 
     /// A page on a per-CPU list was freed: it had left the list in bulk.
     pub(crate) fn freed_from_list(&mut self, pfn: u32, number: u64, event: &Event) {
-        if !self.freed_again(pfn) {
-            self.bulk_rows.freed(pfn, number, event);
-        }
-    }
-
-    /// A page in compaction's hands was freed.
-    pub(crate) fn freed_isolated(&mut self, pfn: u32, number: u64) {
-        self.isolated_frees.insert(pfn, number);
-    }
-
-    /// A page is freed twice in a row: compaction kept it the first time, if it had it then.
-    pub(crate) fn freed_again(&mut self, pfn: u32) -> bool {
-        let first = self.isolated_frees.remove(&pfn);
-        self.kept.extend(first);
-        first.is_some()
-    }
-
-    /// Frees of pages that compaction kept, by their number, rising.
-    pub(crate) fn kept(&self) -> &[u64] {
-        &self.kept
+        self.bulk_rows.freed(pfn, number, event);
     }
 
     /// The block that a fast search took.
@@ -220,8 +200,6 @@ impl Learned {
     pub(crate) fn finish(mut self) -> Self {
         self.last_free = HashMap::new();
         self.direct = std::mem::take(&mut self.spells).finish();
-        self.kept.sort_unstable();
-        self.isolated_frees = HashMap::new();
         self.bulk = std::mem::take(&mut self.bulk_rows).finish();
         self
     }

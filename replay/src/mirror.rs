@@ -5,7 +5,7 @@
 //! inferred from the lists' order, and handed on as [`Effect`]s. Each event's meaning is in
 //! `docs/model.md`; the events fire in `mm/page_alloc.c` and `mm/compaction.c`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use kmemlab_trace::event::{Event, Kind};
 
@@ -35,7 +35,10 @@ pub const KINDS: u64 = Kind::PageAlloc.bit()
     | Kind::PcpDrain.bit()
     | Kind::ExtFrag.bit()
     | Kind::IsolateFree.bit()
-    | Kind::FastIsolateFree.bit();
+    | Kind::FastIsolateFree.bit()
+    | Kind::IsolateMigrate.bit()
+    | Kind::MigratePages.bit()
+    | Kind::CompactionEnd.bit();
 
 /// Something that happened to a page without an event of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,7 +94,7 @@ pub enum Effect {
         /// Its order.
         order: u8,
     },
-    /// The free just told of did not happen: compaction keeps the page for its next target.
+    /// The free just told of did not happen: compaction keeps the page for its next move.
     Kept {
         /// The page.
         pfn: u32,
@@ -185,8 +188,8 @@ pub struct Mirror {
     batched: Bits,
     /// Pages known to leave their lists in bulk before a free, by its number, still to come.
     bulk: std::iter::Peekable<std::vec::IntoIter<(u64, u32)>>,
-    /// Frees of pages that compaction kept, by their number, still to come.
-    kept: std::iter::Peekable<std::vec::IntoIter<u64>>,
+    /// Threads that move pages to the places that compaction took.
+    migrating: HashSet<u32>,
     guesses: Guesses,
     /// Blocks that the fast search is known to have taken, by the search's number.
     told_searches: HashMap<u64, u32>,
@@ -211,7 +214,7 @@ impl Mirror {
             frees: 0,
             cursors: machine.zones.iter().map(|zone| zone.end).collect(),
             bulk,
-            kept: learned.map_or_else(Vec::new, |l| l.kept().to_vec()).into_iter().peekable(),
+            migrating: HashSet::new(),
             guesses: Guesses::default(),
             told_searches: learned.map_or_else(HashMap::new, |l| l.searches().clone()),
             next_direct: direct.next(),
@@ -290,6 +293,12 @@ impl Mirror {
             Kind::ExtFrag => self.fallback(event),
             Kind::IsolateFree => self.isolate(event),
             Kind::FastIsolateFree => self.fast_isolate(event),
+            Kind::IsolateMigrate => {
+                self.migrating.insert(event.pid.0);
+            }
+            Kind::MigratePages | Kind::CompactionEnd => {
+                self.migrating.remove(&event.pid.0);
+            }
             _ => {}
         }
     }

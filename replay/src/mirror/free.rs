@@ -12,9 +12,11 @@ impl Mirror {
     pub(super) fn page_free(&mut self, event: &Event) {
         let Some((pfn, zone)) = self.page(event) else { return };
         let order = event.order;
-        self.close_run(event);
+        if event.context.is_task() {
+            self.close_run(event);
+        }
         let is_direct = self.count_free(pfn, zone, event);
-        if self.kept.next_if_eq(&self.frees).is_some() {
+        if self.is_kept(pfn, order, zone, event) {
             self.residue.kept_frees += 1;
             self.effects.push(Effect::Kept { pfn });
             return;
@@ -28,12 +30,7 @@ impl Mirror {
                 }
                 self.leave_in_bulk(pfn);
             }
-            State::Isolated => {
-                self.confirm_guess(pfn, zone);
-                if let Some(learner) = &mut self.learner {
-                    learner.freed_isolated(pfn, self.frees);
-                }
-            }
+            State::Isolated => self.confirm_guess(pfn, zone),
             State::Live | State::Limbo => {}
             State::Free | State::Unknown if phase != Phase::After => {
                 if self.memory.block_at(pfn).is_some() {
@@ -41,7 +38,7 @@ impl Mirror {
                 }
             }
             State::Free | State::Unknown if self.memory.block_at(pfn).is_some() => {
-                if self.learn_kept(pfn) || !self.swap_guess(pfn, order, zone) {
+                if !self.swap_guess(pfn, order, zone) {
                     self.residue.unmatched_frees += 1;
                     self.take_hidden(pfn, order);
                 } else {
@@ -85,6 +82,31 @@ impl Mirror {
             self.memory.pcp(zone, self.cpu(event), index)
         };
         self.memory.pages.push_front(list, pfn, State::Pcp, event.order);
+    }
+
+    /// A thread that could not move a page gives its place back to compaction (`compaction_free`):
+    /// told as a free, but the page stays in compaction's hands.
+    fn is_kept(&mut self, pfn: u32, order: u8, zone: usize, event: &Event) -> bool {
+        if !self.migrating.contains(&event.pid.0) {
+            return false;
+        }
+        if self.memory.block_at(pfn).is_some() && !self.swap_guess(pfn, order, zone) {
+            return false;
+        }
+        let is_isolated = self.covering(pfn) == State::Isolated;
+        if is_isolated {
+            self.confirm_guess(pfn, zone);
+        }
+        is_isolated
+    }
+
+    /// What is known of the block that holds a page.
+    pub(super) fn covering(&self, pfn: u32) -> State {
+        let states = (0..self.memory.machine().orders).map(|order| {
+            let node = self.memory.pages.get(pfn >> order << order);
+            if node.order() >= order { node.state() } else { State::Unknown }
+        });
+        states.into_iter().find(|state| *state != State::Unknown).unwrap_or(State::Unknown)
     }
 
     /// Numbers the free. `true` when the first pass found that it goes past the per-CPU lists.
@@ -177,15 +199,33 @@ impl Mirror {
         }
     }
 
+    /// The kernel drains from the tail: what stands behind a drained block is not on the list. If it
+    /// was freed in an interrupt, it went past the list.
+    fn recall_behind(&mut self, pfn: u32, list: usize) {
+        while let Some(last) = self.memory.back(list).filter(|last| *last != pfn) {
+            if !self.learner.as_ref().is_some_and(|learner| learner.is_doubtful(last)) {
+                return;
+            }
+            let order = self.memory.pages.get(last).order();
+            self.recall(last, order);
+        }
+    }
+
     /// A block left a per-CPU list and is on the buddy lists, merged.
     pub(super) fn pcp_drain(&mut self, event: &Event) {
         let Some((pfn, zone)) = self.page(event) else { return };
         let order = event.order;
-        self.close_run(event);
+        if event.context.is_task() {
+            self.close_run(event);
+        }
         let node = self.memory.pages.get(pfn);
         if node.state() == State::Pcp {
             self.pcp_hits.drains += 1;
-            self.pcp_hits.at_tail += u64::from(self.memory.back(node.list()) == Some(pfn));
+            let at_tail = self.memory.back(node.list()) == Some(pfn);
+            self.pcp_hits.at_tail += u64::from(at_tail);
+            if !at_tail {
+                self.recall_behind(pfn, node.list());
+            }
             self.memory.pages.unlink(pfn);
         }
         if let Some(learner) = &mut self.learner {

@@ -27,7 +27,12 @@ impl Mirror {
         let end = end.min(self.memory.machine().end);
         let tries = STRIDES.map(|stride| self.scan(start, end, stride, taken));
         let is_whole = taken == u64::from(end.saturating_sub(start));
-        if is_whole && self.take_range(start, end) {
+        if is_whole && !self.is_free_range(start, end) {
+            // What was freed into the isolated pageblocks went past the per-CPU lists.
+            self.recall_range(start, end);
+        }
+        if is_whole && self.is_free_range(start, end) {
+            self.take_range(start, end);
             return;
         }
         let exact = tries.iter().position(|try_| (try_.0, try_.1) == (scanned, taken));
@@ -47,12 +52,8 @@ impl Mirror {
     }
 
     /// Strict isolation (`alloc_contig_range`) took everything: the pageblocks were isolated before
-    /// it, so that larger blocks were cut at their borders. `false` when not all of it is free.
-    fn take_range(&mut self, start: u32, end: u32) -> bool {
-        let is_free = |at: u32| self.memory.block_at(at).is_some();
-        if !(start..end).all(is_free) {
-            return false;
-        }
+    /// it, so that larger blocks were cut at their borders.
+    fn take_range(&mut self, start: u32, end: u32) {
         let mut at = start;
         while let Some((head, have)) = self.memory.block_at(at).filter(|_| at < end) {
             let fits = |order: &u8| {
@@ -70,7 +71,14 @@ impl Mirror {
             }
             at += 1 << order;
         }
-        true
+    }
+
+    fn is_free_range(&self, start: u32, end: u32) -> bool {
+        let mut at = start;
+        while let Some((head, order)) = self.memory.block_at(at).filter(|_| at < end) {
+            at = head.saturating_add(1 << order);
+        }
+        at >= end
     }
 
     /// What a scan with that stride would have scanned and taken.

@@ -46,11 +46,6 @@ impl Mirror {
         }
     }
 
-    /// A page freed out of compaction's hands is freed again: the first free did not happen.
-    pub(super) fn learn_kept(&mut self, pfn: u32) -> bool {
-        self.learner.as_mut().is_some_and(|learner| learner.freed_again(pfn))
-    }
-
     pub(super) fn learn_type(&mut self, pfn: u32, migrate: u8) {
         let block = (pfn >> self.memory.machine().block_order) as usize;
         if let Some(learner) = &mut self.learner {

@@ -15,14 +15,9 @@ impl Mirror {
         if self.is_guessed(pfn) {
             return Cause::FastSearch;
         }
-        let covering = (0..self.memory.machine().orders).find_map(|order| {
-            let node = self.memory.pages.get(pfn >> order << order);
-            let holds = node.state() != State::Unknown && node.order() >= order;
-            holds.then_some(node.state())
-        });
-        match covering {
-            Some(State::Pcp | State::Limbo) => Cause::DirectFree,
-            Some(State::Isolated) => Cause::Isolation,
+        match self.covering(pfn) {
+            State::Pcp | State::Limbo => Cause::DirectFree,
+            State::Isolated => Cause::Isolation,
             _ => Cause::UnseenFree,
         }
     }

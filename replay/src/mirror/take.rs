@@ -74,8 +74,12 @@ impl Mirror {
     /// Pages of the range that were thought to be on a per-CPU list, or allocated in bulk, were in
     /// fact freed straight to the buddy lists: the kernel just took them from there.
     pub(super) fn recall(&mut self, pfn: u32, order: u8) {
-        let mut at = pfn;
-        let end = pfn + (1 << order);
+        self.recall_range(pfn, pfn + (1 << order));
+    }
+
+    /// The same of any range.
+    pub(super) fn recall_range(&mut self, start: u32, end: u32) {
+        let mut at = start;
         while at < end {
             let node = self.memory.pages.get(at);
             match node.state() {
