@@ -13,6 +13,7 @@ mod damage;
 mod determinism;
 mod disk_full;
 mod fidelity;
+mod imperfect;
 mod kill;
 mod policies;
 mod record_live;

@@ -34,17 +34,41 @@ pub(crate) enum Ending {
     CutOff,
 }
 
+/// What is wrong with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Flaw {
+    /// Nothing.
+    None,
+    /// The page maps are missing.
+    NoPageMap,
+    /// Half of the events of the batch of that number are lost.
+    Gap(u64),
+}
+
+/// A gap in the events, as the recording tells of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Gap {
+    pub(crate) from_ns: u64,
+    pub(crate) to_ns: u64,
+    pub(crate) lost_events: u64,
+}
+
 /// A recording, and what is known of it.
 #[derive(Debug)]
 pub(crate) struct Synthetic {
     pub(crate) path: PathBuf,
     /// Bytes of the events' file after each batch; the first is the schema alone.
     pub(crate) borders: Vec<u64>,
+    pub(crate) gap: Option<Gap>,
 }
 
 impl Synthetic {
     pub(crate) fn write(path: &Path, ending: Ending) -> Self {
-        Maker::new(path).make(path, ending)
+        Maker::new(path, Flaw::None).make(path, ending)
+    }
+
+    pub(crate) fn write_flawed(path: &Path, flaw: Flaw) -> Self {
+        Maker::new(path, flaw).make(path, Ending::Clean)
     }
 
     /// Events in all.
@@ -62,11 +86,18 @@ struct Maker {
     live: Vec<(usize, u8)>,
     objects: Vec<u64>,
     next_object: u64,
+    flaw: Flaw,
+    /// Events are being lost.
+    is_losing: bool,
+    gap: Option<Gap>,
 }
 
 impl Maker {
-    fn new(path: &Path) -> Self {
+    fn new(path: &Path, flaw: Flaw) -> Self {
         Self {
+            flaw,
+            is_losing: false,
+            gap: None,
             writer: RecordingWriter::create(path, manifest(), false).unwrap(),
             events: EventBatchBuilder::new(),
             random: Random(7),
@@ -89,9 +120,13 @@ impl Maker {
         self.page_map(&format::PAGEMAP_FIRST);
         self.tables();
         self.samples();
-        for _ in 0..BATCHES {
-            for _ in 0..EVENTS_A_BATCH {
+        for batch in 0..BATCHES {
+            for event in 0..EVENTS_A_BATCH {
+                self.is_losing = self.flaw == Flaw::Gap(batch) && event >= EVENTS_A_BATCH / 2;
                 self.event();
+            }
+            if self.is_losing {
+                self.tell_gap();
             }
             self.writer.append_events(&mut self.events).unwrap();
             borders.push(size());
@@ -100,17 +135,18 @@ impl Maker {
         }
         if ending == Ending::Clean {
             self.page_map(&format::PAGEMAP_LAST);
-            let recorded = Some(Synthetic::events());
+            let lost_events = self.gap.map_or(0, |gap| gap.lost_events);
             let end = End {
                 reason: "duration".into(),
                 monotonic_ns: self.now,
-                events: Synthetic::events(),
-                counted_events: recorded,
+                events: Synthetic::events() - lost_events,
+                lost_events,
+                counted_events: Some(Synthetic::events()),
                 ..End::default()
             };
             self.writer.finish(end).unwrap();
         }
-        Synthetic { path: path.to_owned(), borders }
+        Synthetic { path: path.to_owned(), borders, gap: self.gap }
     }
 
     fn stamp(&mut self) -> Stamp {
@@ -129,8 +165,23 @@ impl Maker {
         }
     }
 
+    fn tell_gap(&mut self) {
+        self.is_losing = false;
+        let lost_events = EVENTS_A_BATCH / 2;
+        let from_ns = self.now - lost_events * 1000;
+        let gap = Gap { from_ns, to_ns: self.now, lost_events };
+        self.gap = Some(gap);
+        let cells = [0, gap.from_ns, gap.to_ns, gap.lost_events].map(Cell::U64);
+        self.writer.row(&format::LOSS, &cells).unwrap();
+        let stamp = self.stamp();
+        self.writer.flush_table(&format::LOSS, stamp).unwrap();
+    }
+
     fn push(&mut self, kind: Kind, columns: &[Column], fill: impl FnOnce(&mut Event)) {
         let cpu = Cpu(self.random.below(2) as u16);
+        if self.is_losing {
+            return;
+        }
         let mut event = Event::new(kind, Nanos(self.now), cpu, Pid(40 + u32::from(cpu.0)));
         event.present = columns.iter().map(|column| column.bit()).sum();
         fill(&mut event);
@@ -209,6 +260,9 @@ impl Maker {
     }
 
     fn page_map(&mut self, spec: &'static format::TableSpec) {
+        if self.flaw == Flaw::NoPageMap {
+            return;
+        }
         let stamp = self.stamp();
         let mut runs: Vec<PageRun> = Vec::new();
         for (page, free) in self.free.iter().enumerate() {

@@ -63,6 +63,12 @@ pub const RESIDUE: TableSpec = TableSpec {
         column("node", CellType::U16, "NUMA node"),
         column("zone", CellType::Word, "zone name"),
         column("order", CellType::U16, "block order"),
+        TableColumn {
+            name: "pfn",
+            cell: CellType::U64,
+            nullable: true,
+            help: "first page; null at samples, which tell counts alone",
+        },
         column("cause", CellType::Word, "why, as in docs/model.md"),
         column("blocks", CellType::I64, "free blocks of this order, mirror minus kernel"),
     ],
@@ -81,6 +87,8 @@ pub struct MisfitRow {
     pub zone: String,
     /// Block order.
     pub order: u16,
+    /// First page; `None` at samples, which tell counts alone.
+    pub pfn: Option<u64>,
     /// Why.
     pub cause: &'static str,
     /// Free blocks, mirror minus kernel.
@@ -330,6 +338,7 @@ fn export_residue(manifest: &Manifest, rows: &[MisfitRow], out: &Path) -> Result
             Cell::U64(row.node.into()),
             Cell::Str(&row.zone),
             Cell::U64(row.order.into()),
+            row.pfn.map_or(Cell::Null, Cell::U64),
             Cell::Str(row.cause),
             Cell::I64(row.blocks),
         ];

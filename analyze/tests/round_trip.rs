@@ -141,6 +141,7 @@ fn tables_keep_their_rows_and_absent_ones_give_no_file() {
     assert_eq!(cells(&comparison, "free_blocks"), ["3", "4"]);
     let residue = read(&out, "residue.parquet");
     assert_eq!(cells(&residue, "cause"), ["hidden_refill"]);
+    assert_eq!(cells(&residue, "pfn"), [""]);
     assert_eq!(cells(&residue, "blocks"), ["-15"]);
 }
 

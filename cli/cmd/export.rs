@@ -21,7 +21,7 @@ pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<Answer> {
 
     let recording = Recording::open(&args.read.recording, args.read.salvage)?;
     let mut replayed = Replayed::default();
-    if recording.has(&kmemlab_trace::format::PAGEMAP_FIRST) {
+    if recording.has(&kmemlab_trace::format::BUDDYINFO) {
         let mut keep = |row: Row<'_>| match row {
             Row::Sample(row) => {
                 for (order, free_blocks) in row.free_blocks.iter().enumerate() {
@@ -41,6 +41,7 @@ pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<Answer> {
                 node: row.node,
                 zone: row.zone.to_owned(),
                 order: row.order.into(),
+                pfn: row.pfn.map(u64::from),
                 cause: row.cause.name(),
                 blocks: row.blocks,
             }),

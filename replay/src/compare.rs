@@ -306,7 +306,8 @@ impl Chunk {
             };
             let order = (0..=top).rev().find(|order| fits(*order)).unwrap_or(0);
             let is_whole = order >= mirror.memory().machine().block_order;
-            let is_reported = is_whole && cause == Cause::UnseenFree;
+            let is_unseen = matches!(cause, Cause::UnseenFree | Cause::UnseenAllocation);
+            let is_reported = is_whole && is_unseen;
             let cause = if is_reported { Cause::PageReporting } else { cause };
             blocks.push(WrongBlock { pfn, order, is_free, cause });
             at += 1 << order;

@@ -10,12 +10,14 @@
 
 use std::collections::HashMap;
 
-use kmemlab_trace::event::Event;
+use kmemlab_trace::event::{Event, Kind};
 
 use crate::machine::Machine;
 
+mod bulk;
 mod spells;
 
+use bulk::BulkRows;
 use spells::Spells;
 
 const UNTOLD: u8 = u8::MAX;
@@ -58,6 +60,9 @@ pub struct Learned {
     /// Lists that were seen empty: all that came later is known.
     emptied: Vec<bool>,
     spells: Spells,
+    bulk_rows: BulkRows,
+    /// Pages that left their lists in bulk, by the free before which they left, rising.
+    bulk: Vec<(u64, u32)>,
     /// Frees that went past the per-CPU lists, by their number, rising.
     direct: Vec<u64>,
     /// Frees told of twice: at the start of a batch, and when the page gets to its list.
@@ -67,6 +72,8 @@ pub struct Learned {
     /// Pages of each zone and processor that waited at the start and of which no event told until
     /// the lists were counted again; empty where they were not.
     pub(crate) untold: Vec<i64>,
+    /// Blocks that the fast search took, by the search's number.
+    searches: HashMap<u64, u32>,
     /// When the vmstat worker was first seen.
     pub(crate) worker_ns: Option<u64>,
 }
@@ -144,6 +151,9 @@ impl Learned {
     #[inline]
     pub(crate) fn watch(&mut self, event: &Event, zone: Option<usize>) {
         self.spells.watch(event, zone);
+        if event.kind == Kind::PageAlloc {
+            self.bulk_rows.allocated(event);
+        }
     }
 
     /// A page was freed in an interrupt, which may have found its per-CPU list locked.
@@ -156,7 +166,12 @@ impl Learned {
         self.spells.was_past(pfn, zone);
     }
 
-    /// A page left a per-CPU list, so its last free went onto it.
+    /// A page was freed in an interrupt, and nothing has told since where it went.
+    pub(crate) fn is_doubtful(&self, pfn: u32) -> bool {
+        self.spells.is_open(pfn)
+    }
+
+    /// A page left a per-CPU list, so its last free went onto it, unless that was told otherwise.
     #[inline]
     pub(crate) fn was_listed(&mut self, pfn: u32, zone: usize) {
         self.spells.was_onto(pfn, zone);
@@ -179,10 +194,31 @@ impl Learned {
         &self.batched
     }
 
+    /// A page on a per-CPU list was freed: it had left the list in bulk.
+    pub(crate) fn freed_from_list(&mut self, pfn: u32, number: u64, event: &Event) {
+        self.bulk_rows.freed(pfn, number, event);
+    }
+
+    /// The block that a fast search took.
+    pub(crate) fn searched(&mut self, number: u64, pfn: u32) {
+        self.searches.insert(number, pfn);
+    }
+
+    /// Blocks that fast searches took, by their number.
+    pub(crate) fn searches(&self) -> &HashMap<u64, u32> {
+        &self.searches
+    }
+
+    /// Pages that left their lists in bulk, by the free before which they left, rising.
+    pub(crate) fn bulk(&self) -> &[(u64, u32)] {
+        &self.bulk
+    }
+
     /// The pass is over.
     pub(crate) fn finish(mut self) -> Self {
         self.last_free = HashMap::new();
         self.direct = std::mem::take(&mut self.spells).finish();
+        self.bulk = std::mem::take(&mut self.bulk_rows).finish();
         self
     }
 

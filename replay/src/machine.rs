@@ -140,6 +140,14 @@ impl Machine {
         }
     }
 
+    /// The migrate type of a per-CPU list; of the two huge ones the first is for all but movable.
+    #[must_use]
+    pub fn pcp_list_type(&self, list: usize) -> u8 {
+        let types = usize::from(Migrate::HIGHATOMIC.0);
+        let small = types * (usize::from(self.rules.pcp_max_order) + 1);
+        if list < small { (list % types) as u8 } else { (list - small) as u8 }
+    }
+
     /// The order of the blocks on a per-CPU list (`pindex_to_order`).
     #[must_use]
     #[inline]

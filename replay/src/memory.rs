@@ -13,6 +13,7 @@ use crate::rules::MergeLimit;
 
 mod laws;
 mod look;
+mod percpu;
 mod work;
 
 pub use work::Work;
@@ -424,17 +425,6 @@ impl Memory {
             }
         }
         heads
-    }
-
-    /// Blocks on the per-CPU lists of a zone and processor, in pages.
-    #[must_use]
-    pub fn pcp_pages(&self, zone: usize, cpu: usize) -> u64 {
-        (0..self.machine.pcp_lists())
-            .map(|index| {
-                let len = self.pages.lists[self.pcp(zone, cpu, index)].len;
-                u64::from(len) << self.machine.pcp_list_order(index)
-            })
-            .sum()
     }
 
     /// Bytes of state held.

@@ -5,6 +5,7 @@
 //! inferred from the lists' order, and handed on as [`Effect`]s. Each event's meaning is in
 //! `docs/model.md`; the events fire in `mm/page_alloc.c` and `mm/compaction.c`.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use kmemlab_trace::event::{Event, Kind};
@@ -20,8 +21,12 @@ mod fallback;
 mod free;
 mod isolation;
 mod learn;
+mod made_up;
 mod resync;
+mod search;
 mod take;
+
+use search::Guesses;
 
 /// The events that change the mirror.
 pub const KINDS: u64 = Kind::PageAlloc.bit()
@@ -31,7 +36,10 @@ pub const KINDS: u64 = Kind::PageAlloc.bit()
     | Kind::PcpDrain.bit()
     | Kind::ExtFrag.bit()
     | Kind::IsolateFree.bit()
-    | Kind::FastIsolateFree.bit();
+    | Kind::FastIsolateFree.bit()
+    | Kind::IsolateMigrate.bit()
+    | Kind::MigratePages.bit()
+    | Kind::CompactionEnd.bit();
 
 /// Something that happened to a page without an event of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +86,20 @@ pub enum Effect {
         /// Its order.
         order: u8,
     },
+    /// Compaction took this block, and not the one said before.
+    Instead {
+        /// The one said before.
+        guess: u32,
+        /// The block.
+        pfn: u32,
+        /// Its order.
+        order: u8,
+    },
+    /// The free just told of did not happen: compaction keeps the page for its next move.
+    Kept {
+        /// The page.
+        pfn: u32,
+    },
     /// Compaction took a free block for its own.
     Isolated {
         /// The block.
@@ -113,6 +135,12 @@ pub struct Residue {
     pub unsolved_isolations: u64,
     /// Blocks compaction took that cannot be told apart from others.
     pub ambiguous_isolations: u64,
+    /// Pages that a compacting task caught for itself as they were freed.
+    pub captured_pages: u64,
+    /// Frees of pages that compaction kept for its next target.
+    pub kept_frees: u64,
+    /// Pages taken from blocks whose place was not known, for want of a page map.
+    pub made_up_pages: u64,
 }
 
 /// How well the per-CPU lists were followed.
@@ -154,11 +182,20 @@ pub struct Mirror {
     misfits: Vec<Misfit>,
     /// Frees so far.
     frees: u64,
+    /// Where places for blocks were looked for last, by zone.
+    cursors: Vec<u32>,
     /// Frees known to go past the per-CPU lists, by their number, still to come.
     direct: std::vec::IntoIter<u64>,
     next_direct: Option<u64>,
     /// Frees that are told of again when they get to their list.
     batched: Bits,
+    /// Pages known to leave their lists in bulk before a free, by its number, still to come.
+    bulk: std::iter::Peekable<std::vec::IntoIter<(u64, u32)>>,
+    /// Threads that move pages to the places that compaction took.
+    migrating: HashSet<u32>,
+    guesses: Guesses,
+    /// Blocks that the fast search is known to have taken, by the search's number.
+    told_searches: HashMap<u64, u32>,
     learner: Option<Learned>,
     /// What did not fit.
     pub residue: Residue,
@@ -175,8 +212,14 @@ impl Mirror {
         let mut memory = Memory::new(machine);
         seed.fill(&mut memory, learned);
         let mut direct = learned.map_or_else(Vec::new, |l| l.direct().to_vec()).into_iter();
+        let bulk = learned.map_or_else(Vec::new, |l| l.bulk().to_vec()).into_iter().peekable();
         Self {
             frees: 0,
+            cursors: machine.zones.iter().map(|zone| zone.end).collect(),
+            bulk,
+            migrating: HashSet::new(),
+            guesses: Guesses::default(),
+            told_searches: learned.map_or_else(HashMap::new, |l| l.searches().clone()),
             next_direct: direct.next(),
             batched: learned.map_or_else(Bits::default, |learned| learned.batched().clone()),
             direct,
@@ -236,6 +279,9 @@ impl Mirror {
         if self.learner.is_some() {
             self.watch(event);
         }
+        if self.seed.is_made_up() {
+            self.make_room(event);
+        }
         match event.kind {
             Kind::PageAlloc => self.page_alloc(event),
             Kind::PageFree => self.page_free(event),
@@ -245,6 +291,12 @@ impl Mirror {
             Kind::ExtFrag => self.fallback(event),
             Kind::IsolateFree => self.isolate(event),
             Kind::FastIsolateFree => self.fast_isolate(event),
+            Kind::IsolateMigrate => {
+                self.migrating.insert(event.pid.0);
+            }
+            Kind::MigratePages | Kind::CompactionEnd => {
+                self.migrating.remove(&event.pid.0);
+            }
             _ => {}
         }
     }
@@ -304,6 +356,9 @@ impl Mirror {
         let cpu = self.cpu(event);
         let order = event.order;
         let node = self.memory.pages.get(pfn);
+        if let Some(learner) = &mut self.learner {
+            learner.was_listed(pfn, zone);
+        }
         match node.state() {
             State::Pcp => self.pop(pfn, zone, cpu, event),
             State::Limbo if node.order() == order => {
@@ -319,6 +374,7 @@ impl Mirror {
                 if node.state() == State::Unknown && self.memory.block_at(pfn).is_none() {
                     self.learn_popped(pfn, zone, event);
                 }
+                self.capture(pfn, order);
                 self.take_hidden(pfn, order);
             }
             // The page map, read later, knows whether the page is free again.
@@ -355,8 +411,17 @@ impl Mirror {
             self.memory.set_block_type(pfn, event.migrate);
         }
         self.memory.pages.unlink(pfn);
-        if let Some(learner) = &mut self.learner {
-            learner.was_listed(pfn, zone);
+    }
+
+    /// A compacting task caught the block that it wanted as it was freed (`compaction_capture`): it
+    /// never got to the lists.
+    fn capture(&mut self, pfn: u32, order: u8) {
+        if order > 0
+            && self.holds(pfn, order)
+            && let Some((head, _)) = self.memory.block_at(pfn)
+        {
+            self.memory.carve(head, pfn, order);
+            self.residue.captured_pages += 1 << order;
         }
     }
 

@@ -217,6 +217,21 @@ impl Pages {
         node
     }
 
+    /// Turns a list so that one of its blocks is its head.
+    pub(crate) fn turn(&mut self, list: usize, pfn: u32) {
+        let List { head, tail, .. } = self.lists[list];
+        if head == pfn {
+            return;
+        }
+        self.at(tail).next = head;
+        self.at(head).prev = tail;
+        let last = self.get(pfn).prev;
+        self.at(pfn).prev = NIL;
+        self.at(last).next = NIL;
+        self.lists[list].head = pfn;
+        self.lists[list].tail = last;
+    }
+
     /// Marks a free block as one of the start's.
     pub(crate) fn mark_seed(&mut self, pfn: u32) {
         self.at(pfn).tag |= SEED;
@@ -225,6 +240,18 @@ impl Pages {
     /// Marks a block on a per-CPU list as one that came from the buddy lists.
     pub(crate) fn mark_fresh(&mut self, pfn: u32) {
         self.at(pfn).tag |= SEED;
+    }
+
+    /// The blocks of a list, last to first.
+    pub(crate) fn iter_back(&self, list: usize) -> impl Iterator<Item = u32> + '_ {
+        let mut at = self.lists[list].tail;
+        std::iter::from_fn(move || {
+            (at != NIL).then(|| {
+                let pfn = at;
+                at = self.get(pfn).prev;
+                pfn
+            })
+        })
     }
 
     /// The blocks of a list, first to last.
@@ -260,6 +287,20 @@ mod tests {
             assert_eq!(pages.get(gone).state(), State::Unknown);
         }
         assert_eq!(pages.lists[1].len, 2);
+    }
+
+    #[test]
+    fn a_list_is_turned_without_losing_a_block() {
+        let mut pages = Pages::new(4096, 9, 1);
+        for pfn in [10, 20, 30, 40] {
+            pages.push_back(0, pfn, State::Free, 0);
+        }
+        pages.turn(0, 30);
+        assert_eq!(pages.iter(0).collect::<Vec<_>>(), [30, 40, 10, 20]);
+        assert_eq!(pages.iter_back(0).collect::<Vec<_>>(), [20, 10, 40, 30]);
+        pages.turn(0, 30);
+        pages.turn(0, 20);
+        assert_eq!(pages.iter(0).collect::<Vec<_>>(), [20, 30, 40, 10]);
     }
 
     #[test]

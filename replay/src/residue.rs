@@ -102,6 +102,8 @@ pub struct ResidueRow<'a> {
     pub zone: &'a str,
     /// Block order.
     pub order: u8,
+    /// First page; `None` at a sample, which tells counts alone.
+    pub pfn: Option<u32>,
     /// Why.
     pub cause: Cause,
     /// Blocks, mirror minus kernel.

@@ -5,11 +5,14 @@
 //! special pageblocks. The lists' order comes from [`Learned`], else blocks stand by rising
 //! address.
 
+use kmemlab_trace::reader::BuddySample;
 use kmemlab_trace::snapshot::{PageRun, PageUse};
 
 use crate::learning::Learned;
 use crate::machine::Machine;
 use crate::memory::{End, Memory};
+
+mod rooms;
 
 /// Where an event stands against the reading of its page in the page map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +43,7 @@ pub struct Seed {
     kernel_pages: Vec<u16>,
     user_pages: Vec<u16>,
     last_read: u64,
+    is_made_up: bool,
 }
 
 impl Seed {
@@ -73,6 +77,33 @@ impl Seed {
             }
             _ => {}
         }
+    }
+
+    /// Free blocks as many as a sample of `/proc/buddyinfo` tells, at made-up places: no two
+    /// buddies of one order, which would have merged. For recordings without a page map. Answers
+    /// also the pages for which there was no room.
+    #[must_use]
+    pub fn made_up(machine: &Machine, sample: &BuddySample) -> (Self, u64) {
+        let mut seed = Self { is_made_up: true, ..Self::new(machine) };
+        let mut homeless = 0;
+        for row in &sample.zones {
+            if let Some(zone) = machine.zone(row.node, &row.zone) {
+                let blocks = &row.free_blocks;
+                homeless += rooms::fill(machine, zone, blocks, &mut seed.free);
+            }
+        }
+        seed.free.sort_unstable();
+        let (before, after) = (sample.stamp.before.0, sample.stamp.after.0);
+        seed.chunks.push(Chunk { start: 0, before, after });
+        seed.last_read = after;
+        (seed, homeless)
+    }
+
+    /// The places of the free blocks are made up.
+    #[must_use]
+    #[inline]
+    pub fn is_made_up(&self) -> bool {
+        self.is_made_up
     }
 
     /// Nothing was added.

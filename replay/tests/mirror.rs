@@ -259,3 +259,81 @@ fn events_older_than_the_page_map_change_nothing_in_it() {
     assert_eq!(bench.counts()[..3], [0, 1, 0]);
     assert_eq!(bench.mirror.residue.double_drains, 0);
 }
+
+#[test]
+fn strict_isolation_cuts_larger_blocks_at_the_borders_of_pageblocks() {
+    // alloc_contig_range(): each pageblock is isolated and taken whole; later one free of all.
+    let mut bench = Bench::with_free(&[(2048, 2048)]);
+    for start in [2048, 2560, 3072, 3584] {
+        bench.isolate((start, start + 512), 512, 512);
+    }
+    assert_eq!(bench.counts(), [0; 11]);
+    assert_eq!(bench.mirror.residue.unsolved_isolations, 0);
+    bench.free(2048, 11);
+    assert_eq!(bench.counts()[9..], [0, 2]);
+    assert_eq!(bench.mirror.residue.unmatched_frees, 0);
+}
+
+#[test]
+fn pages_freed_from_a_list_had_left_it_in_bulk() {
+    // copy_splice_read(): sixteen pages at a time, without an event until they are freed.
+    let mut bench = Bench::with_free(&[(2048, 8)]);
+    for pfn in 2048..2056 {
+        bench.zone_locked(pfn, 0, MOVABLE);
+    }
+    let bulk = |pfn| Effect::Bulk { cpu: 0, pfn, order: 0, migrate: MOVABLE };
+    for pfn in 2048..2052 {
+        assert_eq!(bench.free(pfn.into(), 0), [bulk(pfn)]);
+    }
+    assert_eq!(bench.mirror.residue.unmatched_frees, 0);
+    assert_eq!(bench.mirror.residue.bulk_pages, 4);
+}
+
+#[test]
+fn a_second_pass_lets_pages_leave_in_bulk_together() {
+    let machine = machine(16, "6.18.0");
+    let bench = Bench::with_free(&[(2048, 8)]);
+    let seed = Seed::new(&machine);
+    let mut first = Bench { mirror: Mirror::learning(&machine, seed.clone()), ..bench };
+    let rounds = |bench: &mut Bench| {
+        for pfn in 2048..2052 {
+            bench.free(pfn, 0);
+        }
+        (2048..2052).rev().map(|pfn| bench.free(pfn, 0)).collect::<Vec<_>>()
+    };
+    rounds(&mut first);
+    let learned = first.mirror.into_learned(None).unwrap();
+    let mirror = Mirror::new(&machine, seed, Some(&learned));
+    let mut second = Bench { mirror, time: 1, pid: 7, cpu: 0 };
+    let effects = rounds(&mut second);
+    let bulk = |pfn| Effect::Bulk { cpu: 0, pfn, order: 0, migrate: MOVABLE };
+    assert_eq!(effects[0], [bulk(2051), bulk(2050), bulk(2049), bulk(2048)]);
+    assert!(effects[1..].iter().all(Vec::is_empty));
+}
+
+#[test]
+fn one_free_past_the_lists_tells_for_all_of_its_interrupt() {
+    // free_one_page(): the interrupted section holds the lists' lock for the whole interrupt.
+    let machine = machine(16, "6.18.0");
+    let seed = Seed::new(&machine);
+    let interrupt = |bench: &mut Bench| {
+        for pfn in [2048, 3000, 4000] {
+            let mut event = bench.event(Kind::PageFree, pfn);
+            event.context.0 = 2;
+            bench.step(&event);
+        }
+    };
+    let first = Mirror::learning(&machine, seed.clone());
+    let mut bench = Bench { mirror: first, time: 1, pid: 7, cpu: 0 };
+    interrupt(&mut bench);
+    assert_eq!(bench.counts()[0], 0);
+    bench.zone_locked(3000, 0, MOVABLE);
+    let learned = bench.mirror.into_learned(None).unwrap();
+    let second = Mirror::new(&machine, seed, Some(&learned));
+    let mut bench = Bench { mirror: second, time: 1, pid: 7, cpu: 0 };
+    interrupt(&mut bench);
+    assert_eq!(bench.counts()[0], 3);
+    bench.zone_locked(3000, 0, MOVABLE);
+    assert_eq!(bench.counts()[0], 2);
+    assert_eq!(bench.mirror.residue.missing_takes, 0);
+}

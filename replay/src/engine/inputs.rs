@@ -25,6 +25,8 @@ pub(super) enum Input {
     Free { cpu: usize, kernel: u32, order: u8, direct: bool },
     /// Compaction took a free block.
     Isolated { kernel: u32, order: u8 },
+    /// It was another one: what is bound to `guess` stands for `kernel`.
+    Instead { guess: u32, kernel: u32, order: u8 },
     /// New watermarks of a zone: min, low, high; and its managed pages by then, where told.
     Marks { zone: usize, marks: [u64; 3], managed: Option<u64> },
     /// kswapd woke or went to sleep.
@@ -39,7 +41,7 @@ impl Replay<'_> {
     /// What the model may know of the event.
     #[inline]
     pub(super) fn listen(&mut self, event: &Event) {
-        let (mut direct, mut late, mut batched) = (false, false, false);
+        let (mut direct, mut late, mut batched, mut kept) = (false, false, false, false);
         if self.has_begun {
             self.kernel.count(event, self.mirror.memory());
         }
@@ -57,6 +59,13 @@ impl Replay<'_> {
                 Effect::Batched => {
                     batched = true;
                     continue;
+                }
+                Effect::Kept { .. } => {
+                    kept = true;
+                    continue;
+                }
+                Effect::Instead { guess, pfn, order } => {
+                    Input::Instead { guess, kernel: pfn, order }
                 }
                 Effect::Bulk { cpu, pfn, order, migrate } => Input::Bulk {
                     kernel: pfn,
@@ -91,7 +100,7 @@ impl Replay<'_> {
             }
             Kind::PageFree => {
                 self.outcome.page_events += 1;
-                let Some(kernel) = self.pfn(event) else { return };
+                let Some(kernel) = self.pfn(event).filter(|_| !kept) else { return };
                 if !batched {
                     self.inputs.push(Input::Free { cpu, kernel, order: event.order, direct });
                 }

@@ -6,17 +6,20 @@ use super::{Replay, ResidueRow, Row};
 use crate::compare::{Chunk, OpenSample, WrongBlock};
 use crate::residue::{Cause, Evidence, Step};
 
+/// What differs in a row.
+struct What {
+    cause: Cause,
+    pfn: Option<u32>,
+    order: u8,
+    blocks: i64,
+}
+
 impl Replay<'_> {
-    fn residue(
-        &mut self,
-        evidence: Evidence,
-        at_ns: u64,
-        zone: usize,
-        (cause, order, blocks): (Cause, u8, i64),
-    ) {
+    fn residue(&mut self, evidence: Evidence, at_ns: u64, zone: usize, what: What) {
         let Some(span) = self.mirror.memory().machine().zones.get(zone) else { return };
         let (node, zone) = (span.node.0, span.name.as_str());
-        let row = ResidueRow { evidence, at_ns, node, zone, order, cause, blocks };
+        let What { cause, pfn, order, blocks } = what;
+        let row = ResidueRow { evidence, at_ns, node, zone, order, pfn, cause, blocks };
         self.outcome.mirror.table.add(&row);
         (self.observe)(Row::Residue(row));
     }
@@ -34,7 +37,9 @@ impl Replay<'_> {
             }
             let at_ns = event.time.0;
             let cause = if self.losses.is_unsure() { Cause::LostEvents } else { misfit.cause };
-            self.residue(Evidence::Event, at_ns, zone, (cause, misfit.order, misfit.blocks));
+            let (order, blocks) = (misfit.order, misfit.blocks);
+            let what = What { cause, pfn: Some(misfit.pfn), order, blocks };
+            self.residue(Evidence::Event, at_ns, zone, what);
         }
     }
 
@@ -79,7 +84,7 @@ impl Replay<'_> {
         }
         for (order, blocks) in (0u8..).zip(step.blocks) {
             if blocks != 0 {
-                let what = (step.cause, order, blocks);
+                let what = What { cause: step.cause, pfn: None, order, blocks };
                 self.residue(Evidence::Sample, step.at_ns, step.zone, what);
             }
         }
@@ -93,7 +98,8 @@ impl Replay<'_> {
             let Some(zone) = self.mirror.memory().zone_of(pfn) else { continue };
             let cause = if self.losses.is_unsure() { Cause::LostEvents } else { cause };
             let blocks = if is_free { -1 } else { 1 };
-            self.residue(Evidence::Map, at_ns, zone, (cause, order, blocks));
+            let what = What { cause, pfn: Some(pfn), order, blocks };
+            self.residue(Evidence::Map, at_ns, zone, what);
         }
     }
 }

@@ -76,6 +76,11 @@ impl Run {
                     self.bindings.bind(kernel, Bound { pfn, order });
                 }
             }
+            Input::Instead { guess, kernel, order } => {
+                if let Some(bound) = self.bindings.take(guess, order) {
+                    self.bindings.bind(kernel, bound);
+                }
+            }
             Input::Marks { zone, marks, managed } => model.set_watermarks(zone, marks, managed),
             Input::Kswapd { awake: true } => model.kswapd_woke(),
             Input::Kswapd { awake: false } => model.kswapd_slept(),

@@ -24,12 +24,26 @@ pub(super) fn seed(
     for run in recording.page_map(&format::PAGEMAP_FIRST)? {
         seed.add(&run?, machine);
     }
-    if seed.is_empty() {
+    if !seed.is_empty() {
+        return Ok(seed);
+    }
+    let Some(sample) = recording.buddyinfo()?.next().transpose()? else {
         notes.push(
-            "no page map: the replay starts from an empty machine, so its counts mean nothing; \
-             record as root on a kernel with /proc/kpageflags"
+            "no page map and no sample of /proc/buddyinfo: the replay starts from an empty machine, \
+             so its counts mean nothing; record as root on a kernel with /proc/kpageflags"
                 .to_owned(),
         );
+        return Ok(seed);
+    };
+    let (seed, homeless_pages) = Seed::made_up(machine, &sample);
+    notes.push(
+        "no page map: the free blocks of the first /proc/buddyinfo stand at made-up places, so the \
+         counts are right at the start and drift wherever pages merge with neighbours that nobody \
+         knows, and no place means anything; record as root on a kernel with /proc/kpageflags"
+            .to_owned(),
+    );
+    if homeless_pages > 0 {
+        notes.push(format!("{homeless_pages} free pages found no place of their own"));
     }
     Ok(seed)
 }

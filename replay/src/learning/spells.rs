@@ -31,7 +31,8 @@ struct Spell {
     onto: u32,
     /// Zones, as bits, whose lists the interrupted thread had locked, if it had any.
     likely: u32,
-    is_deep: bool,
+    /// The least depth at which preemption was disabled.
+    depth: u8,
 }
 
 /// All interrupts that freed something.
@@ -40,10 +41,14 @@ pub(super) struct Spells {
     spells: Vec<Spell>,
     /// The spell under way on each processor.
     open: HashMap<u16, usize>,
+    /// The last thread on each processor, and the zone, as a bit, whose lists it has locked.
+    last: HashMap<u16, (u32, u32)>,
     /// The last free of a page in an interrupt: its spell and its number among all frees.
     freed: HashMap<u32, (usize, u64)>,
-    /// Frees proven to have gone past the lists.
-    proven: Vec<u64>,
+    /// Frees found to have gone past the lists, with their spells.
+    proven: Vec<(usize, u64)>,
+    /// The kernel counts how deep preemption is disabled.
+    has_depth: bool,
 }
 
 impl Spells {
@@ -53,6 +58,7 @@ impl Spells {
         if !event.context.is_task() {
             return;
         }
+        self.has_depth |= event.kind == Kind::ZoneLocked && event.preempt_depth >= LOCKED_DEPTH;
         let cpu = event.cpu.0;
         let zones = zone.map_or(0, |zone| 1u32 << zone.min(31));
         if let Some(spell) = self.open.remove(&cpu).and_then(|index| self.spells.get_mut(index))
@@ -61,6 +67,8 @@ impl Spells {
         {
             spell.likely |= zones;
         }
+        let is_locked = matches!(event.kind, Kind::ZoneLocked | Kind::ExtFrag);
+        self.last.insert(cpu, (event.pid.0, if is_locked { zones } else { 0 }));
     }
 
     /// A page was freed in an interrupt.
@@ -69,23 +77,33 @@ impl Spells {
         let index = match self.open.get(&cpu) {
             Some(index) if self.spells[*index].pid == pid => *index,
             _ => {
-                self.spells.push(Spell { pid, ..Spell::default() });
+                let last = self.last.get(&cpu).filter(|last| last.0 == pid);
+                let likely = last.map_or(0, |last| last.1);
+                self.spells.push(Spell { pid, likely, depth: u8::MAX, ..Spell::default() });
                 self.open.insert(cpu, self.spells.len() - 1);
                 self.spells.len() - 1
             }
         };
         let spell = &mut self.spells[index];
-        spell.is_deep |= event.preempt_depth >= LOCKED_DEPTH;
+        spell.depth = spell.depth.min(event.preempt_depth);
         spell.frees.push(Free { number, zone: zone.min(31) as u8 });
         self.freed.insert(pfn, (index, number));
     }
 
     /// The page's last free went past the lists.
     pub(super) fn was_past(&mut self, pfn: u32, zone: usize) {
+        if self.freed.is_empty() {
+            return;
+        }
         if let Some((index, number)) = self.freed.remove(&pfn) {
-            self.proven.push(number);
+            self.proven.push((index, number));
             self.spells[index].past |= 1 << zone.min(31);
         }
+    }
+
+    /// Where the page's last free went is not known.
+    pub(super) fn is_open(&self, pfn: u32) -> bool {
+        self.freed.contains_key(&pfn)
     }
 
     /// The page left a per-CPU list.
@@ -99,16 +117,21 @@ impl Spells {
     }
 
     /// The frees that went past the lists, by their number among all frees, rising.
-    pub(super) fn finish(mut self) -> Vec<u64> {
-        for spell in &self.spells {
-            let guessed = if spell.is_deep { spell.likely & !spell.past } else { 0 };
-            let past = (spell.past | guessed) & !spell.onto;
-            let fitting = spell.frees.iter().filter(|free| past >> free.zone & 1 == 1);
-            self.proven.extend(fitting.map(|free| free.number));
+    pub(super) fn finish(self) -> Vec<u64> {
+        // Who holds the lock cannot be interrupted at no depth: such a page was drained unseen.
+        let may_be_locked = |spell: &Spell| !self.has_depth || spell.depth >= LOCKED_DEPTH;
+        let is_believed = |index: &usize| self.spells.get(*index).is_some_and(may_be_locked);
+        let proven = self.proven.iter().filter(|(index, _)| is_believed(index));
+        let mut past: Vec<u64> = proven.map(|(_, number)| *number).collect();
+        for spell in self.spells.iter().filter(|spell| may_be_locked(spell)) {
+            let guessed = if self.has_depth { spell.likely } else { 0 };
+            let zones = (spell.past | guessed) & !spell.onto;
+            let fitting = spell.frees.iter().filter(|free| zones >> free.zone & 1 == 1);
+            past.extend(fitting.map(|free| free.number));
         }
-        self.proven.sort_unstable();
-        self.proven.dedup();
-        self.proven
+        past.sort_unstable();
+        past.dedup();
+        past
     }
 }
 
@@ -129,7 +152,7 @@ mod tests {
 
     /// Three frees in a softirq of that depth, then an event of the interrupted thread.
     fn spell(depth: u8, after: Kind) -> Spells {
-        let mut spells = Spells::default();
+        let mut spells = Spells { has_depth: true, ..Spells::default() };
         for number in 1..=3 {
             let free = event(Kind::PageFree, 7, Some(depth));
             spells.freed(100 + number as u32, number, 2, &free);
@@ -140,9 +163,14 @@ mod tests {
 
     #[test]
     fn one_page_found_past_the_lists_tells_for_the_whole_interrupt() {
-        let mut spells = spell(1, Kind::PageAlloc);
-        spells.was_past(102, 2);
-        assert_eq!(spells.finish(), [1, 2, 3]);
+        for (depth, has_depth, past) in
+            [(2, true, vec![1, 2, 3]), (0, false, vec![1, 2, 3]), (0, true, vec![])]
+        {
+            let mut spells = spell(depth, Kind::PageAlloc);
+            spells.has_depth = has_depth;
+            spells.was_past(102, 2);
+            assert_eq!(spells.finish(), past);
+        }
     }
 
     #[test]
@@ -157,8 +185,13 @@ mod tests {
         assert_eq!(spell(2, Kind::PageFreeBatched).finish(), [1, 2, 3]);
         assert!(spell(1, Kind::PageFreeBatched).finish().is_empty());
         assert!(spell(2, Kind::PageAlloc).finish().is_empty());
-        // To another zone, whose lists nobody had locked.
+        // The interrupt came when a refill let go of the zone's lock.
         let mut spells = Spells::default();
+        spells.watch(&Event { preempt_depth: 3, ..event(Kind::ZoneLocked, 7, None) }, Some(2));
+        spells.freed(101, 1, 2, &event(Kind::PageFree, 7, Some(3)));
+        assert_eq!(spells.finish(), [1]);
+        // To another zone, whose lists nobody had locked.
+        let mut spells = Spells { has_depth: true, ..Spells::default() };
         spells.freed(101, 1, 2, &event(Kind::PageFree, 7, Some(2)));
         spells.freed(102, 2, 1, &event(Kind::PageFree, 7, Some(2)));
         spells.watch(&event(Kind::PageFreeBatched, 7, None), Some(2));

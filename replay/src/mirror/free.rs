@@ -12,29 +12,41 @@ impl Mirror {
     pub(super) fn page_free(&mut self, event: &Event) {
         let Some((pfn, zone)) = self.page(event) else { return };
         let order = event.order;
-        self.close_run(event);
+        if event.context.is_task() {
+            self.close_run(event);
+        }
         let is_direct = self.count_free(pfn, zone, event);
+        if self.is_kept(pfn, order, zone, event) {
+            self.residue.kept_frees += 1;
+            self.effects.push(Effect::Kept { pfn });
+            return;
+        }
         let phase = self.seed.phase(pfn, event.time.0);
         match self.memory.pages.get(pfn).state() {
             State::Pcp => {
-                self.residue.unmatched_frees += 1;
-                self.memory.pages.unlink(pfn);
+                // It had left its list without an event.
+                if let Some(learner) = &mut self.learner {
+                    learner.freed_from_list(pfn, self.frees, event);
+                }
+                self.leave_in_bulk(pfn);
             }
-            State::Live | State::Limbo | State::Isolated => {}
+            State::Isolated => self.confirm_guess(pfn, zone),
+            State::Live | State::Limbo => {}
             State::Free | State::Unknown if phase != Phase::After => {
                 if self.memory.block_at(pfn).is_some() {
                     return;
                 }
             }
-            State::Free => {
-                self.residue.unmatched_frees += 1;
-                self.take_hidden(pfn, order);
+            State::Free | State::Unknown if self.memory.block_at(pfn).is_some() => {
+                if !self.swap_guess(pfn, order, zone) {
+                    self.residue.unmatched_frees += 1;
+                    self.take_hidden(pfn, order);
+                } else {
+                    self.split_taken(pfn, order);
+                }
             }
-            State::Unknown if self.memory.block_at(pfn).is_some() => {
-                self.residue.unmatched_frees += 1;
-                self.take_hidden(pfn, order);
-            }
-            State::Unknown if self.split_taken(pfn, order) => {}
+            State::Free => {}
+            State::Unknown if self.split_taken(pfn, order) => self.confirm_guess(pfn, zone),
             State::Unknown => self.residue.frees_from_before += 1,
         }
         if phase == Phase::After {
@@ -42,6 +54,9 @@ impl Mirror {
         }
         let migrate = self.memory.block_type(pfn);
         match self.memory.machine().pcp_list(order, migrate) {
+            Some(_) if is_direct && phase == Phase::Before => {
+                self.memory.pages.note(pfn, State::Unknown, 0);
+            }
             Some(_) if is_direct => {
                 self.residue.direct_frees += 1 << order;
                 self.memory.free(pfn, order, migrate, false);
@@ -69,6 +84,31 @@ impl Mirror {
         self.memory.pages.push_front(list, pfn, State::Pcp, event.order);
     }
 
+    /// A thread that could not move a page gives its place back to compaction (`compaction_free`):
+    /// told as a free, but the page stays in compaction's hands.
+    fn is_kept(&mut self, pfn: u32, order: u8, zone: usize, event: &Event) -> bool {
+        if !self.migrating.contains(&event.pid.0) {
+            return false;
+        }
+        if self.memory.block_at(pfn).is_some() && !self.swap_guess(pfn, order, zone) {
+            return false;
+        }
+        let is_isolated = self.covering(pfn) == State::Isolated;
+        if is_isolated {
+            self.confirm_guess(pfn, zone);
+        }
+        is_isolated
+    }
+
+    /// What is known of the block that holds a page.
+    pub(super) fn covering(&self, pfn: u32) -> State {
+        let states = (0..self.memory.machine().orders).map(|order| {
+            let node = self.memory.pages.get(pfn >> order << order);
+            if node.order() >= order { node.state() } else { State::Unknown }
+        });
+        states.into_iter().find(|state| *state != State::Unknown).unwrap_or(State::Unknown)
+    }
+
     /// Numbers the free. `true` when the first pass found that it goes past the per-CPU lists.
     pub(super) fn count_free(&mut self, pfn: u32, zone: usize, event: &Event) -> bool {
         self.frees += 1;
@@ -76,6 +116,11 @@ impl Mirror {
             && let Some(learner) = &mut self.learner
         {
             learner.freed(pfn, self.frees, zone, event);
+        }
+        while let Some((_, pfn)) = self.bulk.next_if(|(number, _)| *number <= self.frees) {
+            if self.memory.pages.get(pfn).state() == State::Pcp {
+                self.leave_in_bulk(pfn);
+            }
         }
         let is_direct = self.next_direct == Some(self.frees);
         if is_direct {
@@ -164,19 +209,37 @@ impl Mirror {
         }
     }
 
+    /// The kernel drains from the tail: what stands behind a drained block is not on the list. If it
+    /// was freed in an interrupt, it went past the list.
+    fn recall_behind(&mut self, pfn: u32, list: usize) {
+        while let Some(last) = self.memory.back(list).filter(|last| *last != pfn) {
+            if !self.learner.as_ref().is_some_and(|learner| learner.is_doubtful(last)) {
+                return;
+            }
+            let order = self.memory.pages.get(last).order();
+            self.recall(last, order);
+        }
+    }
+
     /// A block left a per-CPU list and is on the buddy lists, merged.
     pub(super) fn pcp_drain(&mut self, event: &Event) {
         let Some((pfn, zone)) = self.page(event) else { return };
         let order = event.order;
-        self.close_run(event);
+        if event.context.is_task() {
+            self.close_run(event);
+        }
         let node = self.memory.pages.get(pfn);
         if node.state() == State::Pcp {
             self.pcp_hits.drains += 1;
-            self.pcp_hits.at_tail += u64::from(self.memory.back(node.list()) == Some(pfn));
-            self.memory.pages.unlink(pfn);
-            if let Some(learner) = &mut self.learner {
-                learner.was_listed(pfn, zone);
+            let at_tail = self.memory.back(node.list()) == Some(pfn);
+            self.pcp_hits.at_tail += u64::from(at_tail);
+            if !at_tail {
+                self.recall_behind(pfn, node.list());
             }
+            self.memory.pages.unlink(pfn);
+        }
+        if let Some(learner) = &mut self.learner {
+            learner.was_listed(pfn, zone);
         }
         let phase = self.seed.phase(pfn, event.time.0);
         if phase != Phase::After {

@@ -26,6 +26,15 @@ impl Mirror {
         let (scanned, taken) = (scanned as u64, taken as u64);
         let end = end.min(self.memory.machine().end);
         let tries = STRIDES.map(|stride| self.scan(start, end, stride, taken));
+        let is_whole = taken == u64::from(end.saturating_sub(start));
+        if is_whole && !self.is_free_range(start, end) {
+            // What was freed into the isolated pageblocks went past the per-CPU lists.
+            self.recall_range(start, end);
+        }
+        if is_whole && self.is_free_range(start, end) {
+            self.take_range(start, end);
+            return;
+        }
         let exact = tries.iter().position(|try_| (try_.0, try_.1) == (scanned, taken));
         let found = exact.or_else(|| tries.iter().position(|try_| try_.1 == taken));
         if exact.is_none() {
@@ -40,6 +49,36 @@ impl Mirror {
         for head in heads {
             self.take_isolated(head);
         }
+    }
+
+    /// Strict isolation (`alloc_contig_range`) took everything: the pageblocks were isolated before
+    /// it, so that larger blocks were cut at their borders.
+    fn take_range(&mut self, start: u32, end: u32) {
+        let mut at = start;
+        while let Some((head, have)) = self.memory.block_at(at).filter(|_| at < end) {
+            let fits = |order: &u8| {
+                let last = u64::from(at) + (1 << *order);
+                at & ((1 << *order) - 1) == 0
+                    && last <= u64::from(end)
+                    && last <= u64::from(head) + (1 << have)
+            };
+            let order = (0..=have).rev().find(fits).unwrap_or(0);
+            if order < have {
+                self.memory.carve(head, at, order);
+                self.note_isolated(at, order);
+            } else {
+                self.take_isolated(at);
+            }
+            at += 1 << order;
+        }
+    }
+
+    fn is_free_range(&self, start: u32, end: u32) -> bool {
+        let mut at = start;
+        while let Some((head, order)) = self.memory.block_at(at).filter(|_| at < end) {
+            at = head.saturating_add(1 << order);
+        }
+        at >= end
     }
 
     /// What a scan with that stride would have scanned and taken.
@@ -88,17 +127,11 @@ impl Mirror {
         if order + 1 >= self.memory.machine().block_order && self.memory.block_type(head) < 3 {
             self.memory.set_range_type(head, order, 1);
         }
-        self.memory.pages.note(head, State::Isolated, order);
-        self.effects.push(Effect::Isolated { pfn: head, order });
+        self.note_isolated(head, order);
     }
 
-    /// The fast search took at most one block of known size but unknown place: wait for the event
-    /// that names one of its pages.
-    pub(super) fn fast_isolate(&mut self, event: &Event) {
-        let Some((pfn, _)) = self.page(event) else { return };
-        if event.args[1] > 0 && self.seed.phase(pfn, event.time.0) == Phase::After {
-            self.residue.ambiguous_isolations += 1;
-            self.misfit(Cause::FastSearch, pfn, 0, event.args[1]);
-        }
+    fn note_isolated(&mut self, head: u32, order: u8) {
+        self.memory.pages.note(head, State::Isolated, order);
+        self.effects.push(Effect::Isolated { pfn: head, order });
     }
 }

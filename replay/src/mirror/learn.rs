@@ -65,6 +65,21 @@ impl Mirror {
         .collect()
     }
 
+    /// The kernel takes a page from its free lists; none of its per-CPU lists gave it back since it
+    /// was freed.
+    pub(super) fn learn_direct(&mut self, pfn: u32) {
+        if let Some(learner) = &mut self.learner {
+            learner.was_direct(pfn, self.memory.zone_of(pfn).unwrap_or(0));
+        }
+    }
+
+    /// The block that a fast search took is known.
+    pub(super) fn learn_search(&mut self, number: u64, pfn: u32) {
+        if let Some(learner) = &mut self.learner {
+            learner.searched(number, pfn);
+        }
+    }
+
     pub(super) fn learn_type(&mut self, pfn: u32, migrate: u8) {
         let block = (pfn >> self.memory.machine().block_order) as usize;
         if let Some(learner) = &mut self.learner {

@@ -9,17 +9,15 @@ impl Mirror {
     /// Why a page is free in the kernel only (`is_free`) or in the mirror only.
     pub(crate) fn cause_of(&self, pfn: u32, is_free: bool) -> Cause {
         if !is_free {
-            let is_ambiguous = self.residue.ambiguous_isolations > 0;
-            return if is_ambiguous { Cause::FastSearch } else { Cause::UnseenAllocation };
+            let is_open = self.open_guesses() > 0;
+            return if is_open { Cause::FastSearch } else { Cause::UnseenAllocation };
         }
-        let covering = (0..self.memory.machine().orders).find_map(|order| {
-            let node = self.memory.pages.get(pfn >> order << order);
-            let holds = node.state() != State::Unknown && node.order() >= order;
-            holds.then_some(node.state())
-        });
-        match covering {
-            Some(State::Pcp | State::Limbo) => Cause::DirectFree,
-            Some(State::Isolated) => Cause::Isolation,
+        if self.is_guessed(pfn) {
+            return Cause::FastSearch;
+        }
+        match self.covering(pfn) {
+            State::Pcp | State::Limbo => Cause::DirectFree,
+            State::Isolated => Cause::Isolation,
             _ => Cause::UnseenFree,
         }
     }
@@ -61,8 +59,8 @@ impl Mirror {
 
     /// Puts a block on its list without merging, where nothing is known to be.
     fn put_any(&mut self, zone: usize, order: u8) -> bool {
-        let place = self.waiting_place(zone, order).or_else(|| self.unknown_place(zone, order));
-        let Some(pfn) = place else { return false };
+        let waiting = self.waiting_place(zone, order);
+        let Some(pfn) = waiting.or_else(|| self.unknown_place(zone, order)) else { return false };
         if self.memory.pages.get(pfn).state() == State::Pcp {
             self.memory.pages.unlink(pfn);
         }
@@ -92,21 +90,23 @@ impl Mirror {
         buddy.state() == State::Free && buddy.order() == order
     }
 
-    /// The last place of a zone where nothing is known to be.
-    pub(super) fn unknown_place(&self, zone: usize, order: u8) -> Option<u32> {
+    /// A place of a zone where nothing is known to be, from where the last one was found downwards.
+    pub(super) fn unknown_place(&mut self, zone: usize, order: u8) -> Option<u32> {
         let span = &self.memory.machine().zones[zone];
-        let size = 1u32 << order;
-        let mut at = span.end & !(size - 1);
-        while at >= span.start.saturating_add(size) {
-            at -= size;
-            if self.memory.zone_of(at) == Some(zone)
-                && !self.merges(at, order)
-                && self.is_unknown(at, order)
-            {
-                return Some(at);
-            }
-        }
-        None
+        let (start, end, size) = (span.start, span.end, 1u32 << order);
+        let from = self.cursors[zone] & !(size - 1);
+        let down = |from: u32, to: u32| {
+            let blocks = (from & !(size - 1)).saturating_sub(to) / size;
+            (0..blocks).map(move |n| (from & !(size - 1)) - (n + 1) * size)
+        };
+        let fits = |at: &u32| {
+            self.memory.zone_of(*at) == Some(zone)
+                && !self.merges(*at, order)
+                && self.is_unknown(*at, order)
+        };
+        let found = down(from, start).find(fits).or_else(|| down(end, from).find(fits))?;
+        self.cursors[zone] = found;
+        Some(found)
     }
 
     /// Nothing is known of any page of a block.

@@ -26,13 +26,22 @@ impl Mirror {
     /// Takes a block off the buddy lists. `false` when the page map, read later, already knows
     /// better and the page is free in it.
     pub(super) fn take(&mut self, pfn: u32, order: u8, migrate: u8, event: &Event) -> bool {
+        self.learn_direct(pfn);
         match self.seed.phase(pfn, event.time.0) {
             Phase::Before => return self.memory.block_at(pfn).is_none(),
             Phase::During if self.memory.block_at(pfn).is_none() => return true,
             Phase::During | Phase::After => {}
         }
         if !self.holds(pfn, order) {
+            self.refute_guess(pfn, self.memory.zone_of(pfn).unwrap_or(0));
             self.recall(pfn, order);
+        }
+        if self.seed.is_made_up() && !self.holds(pfn, order) {
+            let zone = self.memory.zone_of(pfn).unwrap_or(0);
+            if self.use_made_up(zone, order) {
+                self.residue.made_up_pages += 1 << order;
+                return true;
+            }
         }
         match self.memory.block_at(pfn) {
             Some((head, have)) if have >= order => {
@@ -67,8 +76,12 @@ impl Mirror {
     /// Pages of the range that were thought to be on a per-CPU list, or allocated in bulk, were in
     /// fact freed straight to the buddy lists: the kernel just took them from there.
     pub(super) fn recall(&mut self, pfn: u32, order: u8) {
-        let mut at = pfn;
-        let end = pfn + (1 << order);
+        self.recall_range(pfn, pfn + (1 << order));
+    }
+
+    /// The same of any range.
+    pub(super) fn recall_range(&mut self, start: u32, end: u32) {
+        let mut at = start;
         while at < end {
             let node = self.memory.pages.get(at);
             match node.state() {
@@ -83,11 +96,9 @@ impl Mirror {
                     continue;
                 }
             }
+            self.learn_direct(at);
             self.residue.direct_frees += 1 << node.order();
             self.misfit(Cause::DirectFree, at, node.order(), -1);
-            if let Some(learner) = &mut self.learner {
-                learner.was_direct(at, self.memory.zone_of(at).unwrap_or(0));
-            }
             self.make_sure_taken(at, node.order());
             let migrate = self.memory.block_type(at);
             self.memory.free(at, node.order(), migrate, false);
@@ -163,7 +174,19 @@ impl Mirror {
 
     /// The block at the head of a per-CPU list has left it without an event.
     pub(super) fn leave_silently(&mut self, list: usize, cpu: usize, migrate: u8) {
-        let Some(pfn) = self.memory.front(list) else { return };
+        if let Some(pfn) = self.memory.front(list) {
+            self.leave(pfn, cpu, migrate);
+        }
+    }
+
+    /// A block anywhere on a per-CPU list has left it without an event.
+    pub(super) fn leave_in_bulk(&mut self, pfn: u32) {
+        let (cpu, index) = self.memory.pcp_of(self.memory.pages.get(pfn).list());
+        let migrate = self.memory.machine().pcp_list_type(index);
+        self.leave(pfn, cpu, migrate);
+    }
+
+    fn leave(&mut self, pfn: u32, cpu: usize, migrate: u8) {
         let order = self.memory.pages.unlink(pfn).order();
         self.memory.pages.note(pfn, State::Limbo, order);
         self.residue.bulk_pages += 1 << order;

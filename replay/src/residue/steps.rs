@@ -1,4 +1,4 @@
-//! Steps of mirror minus kernel from one sample of `/proc/buddyinfo` to the next, with causes.
+//! Steps of mirror minus kernel between samples of `/proc/buddyinfo`, each with its cause.
 //!
 //! A hidden refill has a signature: the difference jumps by exactly as many pages as the kernel
 //! moves at once to a per-CPU list (`rmqueue_bulk`), `batch >> order` blocks of one order.
