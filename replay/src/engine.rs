@@ -19,11 +19,13 @@ use crate::worker::Worker;
 
 mod habits;
 mod inputs;
+mod lengths;
 mod samples;
 mod start;
 
 use habits::Habits;
 use inputs::Input;
+use lengths::Lengths;
 
 /// The events that the mirror or the model listen to.
 const KINDS: u64 =
@@ -103,8 +105,10 @@ pub fn replay(
     let seed = start::seed(recording, &machine, &mut notes)?;
     let start = start::numbers(recording, &machine, seed.last_read())?;
     let counts = start::next_counts(recording, &machine, start.since_ns)?;
-    let learned = learn(recording, &machine, seed.clone(), counts)?;
-    let mut replay = Replay::new(recording, machine, seed, learned, start, options, observe)?;
+    let mut lengths = Lengths::new(&start, counts);
+    let learned = learn(recording, &machine, seed.clone(), &mut lengths)?;
+    let mut replay =
+        Replay::new(recording, machine, seed, learned, start, lengths, options, observe)?;
     replay.outcome.notes = notes;
     replay.outcome.rules_by_probe = rules_by_probe;
     let mut batches = recording.events()?;
@@ -130,23 +134,18 @@ fn learn(
     recording: &Recording,
     machine: &Machine,
     seed: Seed,
-    counts: Option<(u64, Vec<i64>)>,
+    lengths: &mut Lengths,
 ) -> Result<Learned, ReplayError> {
-    let counted_ns = counts.as_ref().map_or(u64::MAX, |(at, _)| *at);
-    let mut known = None;
     let mut mirror = Mirror::learning(machine, seed);
     let mut worker = Worker::new(machine.cpus, 0, None);
     for batch in recording.events()? {
         for event in batch?.iter_only(mirror::KINDS) {
-            if known.is_none() && event.time.0 >= counted_ns {
-                known = Some(mirror.known_waiting());
-            }
+            lengths.watch(&event, &mirror);
             mirror.step(&event);
             worker.watch(&event);
         }
     }
-    let counted = counts.map(|(_, counts)| counts).zip(known);
-    let mut learned = mirror.into_learned(counted).unwrap_or_default();
+    let mut learned = mirror.into_learned();
     learned.worker_ns = worker.first_run_ns();
     Ok(learned)
 }
@@ -161,6 +160,7 @@ struct Replay<'a> {
     seed: Seed,
     start: Start,
     habits: Habits,
+    lengths: Lengths,
     learned: Learned,
     bindings: Bindings,
     inputs: Vec<Input>,
@@ -187,6 +187,7 @@ impl<'a> Replay<'a> {
         seed: Seed,
         learned: Learned,
         start: Start,
+        lengths: Lengths,
         options: &'a Options,
         observe: &'a mut dyn FnMut(SampleRow<'_>),
     ) -> Result<Self, ReplayError> {
@@ -204,6 +205,7 @@ impl<'a> Replay<'a> {
             seed,
             start,
             habits: Habits::default(),
+            lengths,
             learned,
             bindings,
             inputs: Vec::new(),
@@ -225,7 +227,7 @@ impl<'a> Replay<'a> {
     /// The page map is whole: from here the model decides by itself, from the kernel's own state.
     fn begin_model(&mut self) {
         self.mirror.recall_waiting(&self.learned);
-        start::settle(&mut self.start, &self.learned, self.mirror.memory());
+        self.lengths.settle(&mut self.start, &self.learned.left, self.mirror.memory());
         self.inputs.clear();
         let model = Model::new(self.mirror.memory().clone(), &self.seed, &self.start);
         self.model = Some(model);

@@ -59,9 +59,8 @@ pub struct Learned {
     batched: Bits,
     /// The last free of each page that may be told of again.
     last_free: HashMap<u32, u64>,
-    /// Pages of each zone and processor that waited at the start and of which no event told until
-    /// the lists were counted again; empty where they were not.
-    pub(crate) untold: Vec<i64>,
+    /// Pages of each zone and processor that waited at the start and were seen to leave.
+    pub(crate) left: Vec<i64>,
     /// When the vmstat worker was first seen.
     pub(crate) worker_ns: Option<u64>,
 }

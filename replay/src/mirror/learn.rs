@@ -14,17 +14,15 @@ fn seen_to_leave(memory: &Memory, learned: &Learned, zone: usize, cpu: usize) ->
 }
 
 impl Mirror {
-    /// What a learning mirror has learned; `counted` are the pages of each zone and processor that
-    /// the kernel counted, and [`Self::known_waiting`] at that moment.
-    pub(crate) fn into_learned(self, counted: Option<(Vec<i64>, Vec<i64>)>) -> Option<Learned> {
-        let mut learned = self.learner?.finish();
-        let (counts, known) = counted.unwrap_or_default();
-        let cpus = self.memory.machine().cpus;
-        for (set, (count, known)) in counts.into_iter().zip(known).enumerate() {
-            let left = seen_to_leave(&self.memory, &learned, set / cpus, set % cpus);
-            learned.untold.push((count - known - left).max(0));
+    /// What a learning mirror has learned.
+    pub(crate) fn into_learned(self) -> Learned {
+        let mut learned = self.learner.unwrap_or_default().finish();
+        let machine = self.memory.machine();
+        for set in 0..machine.zones.len() * machine.cpus {
+            let (zone, cpu) = (set / machine.cpus, set % machine.cpus);
+            learned.left.push(seen_to_leave(&self.memory, &learned, zone, cpu));
         }
-        Some(learned)
+        learned
     }
 
     /// The page map is whole: puts the blocks on the per-CPU lists that the first pass saw leave
