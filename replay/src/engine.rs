@@ -108,7 +108,7 @@ pub fn replay(
     let mut lengths = Lengths::new(&start, counts);
     let learned = learn(recording, &machine, seed.clone(), &mut lengths)?;
     let mut replay =
-        Replay::new(recording, machine, seed, learned, start, lengths, options, observe)?;
+        Replay::new(recording, machine, seed, (learned, lengths), start, options, observe)?;
     replay.outcome.notes = notes;
     replay.outcome.rules_by_probe = rules_by_probe;
     let mut batches = recording.events()?;
@@ -185,12 +185,12 @@ impl<'a> Replay<'a> {
         recording: &Recording,
         machine: Machine,
         seed: Seed,
-        learned: Learned,
+        learned: (Learned, Lengths),
         start: Start,
-        lengths: Lengths,
         options: &'a Options,
         observe: &'a mut dyn FnMut(SampleRow<'_>),
     ) -> Result<Self, ReplayError> {
+        let (learned, lengths) = learned;
         let bindings = Bindings::new(machine.end, machine.block_order, machine.orders);
         let mut outcome = Outcome { rules: machine.rules.name(), ..Outcome::default() };
         outcome.lost_events = recording.manifest().end.as_ref().map_or(0, |end| end.lost_events);

@@ -182,7 +182,8 @@ impl Learned {
         self.emptied[list] = true;
     }
 
-    fn is_emptied(&self, list: usize) -> bool {
+    /// Whether all that is on a per-CPU list came since the start.
+    pub(crate) fn is_emptied(&self, list: usize) -> bool {
         self.emptied.get(list).copied().unwrap_or(false)
     }
 

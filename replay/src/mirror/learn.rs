@@ -126,12 +126,18 @@ impl Mirror {
     /// The per-CPU list on which an unknown page of the start must have waited; once the page map
     /// is whole.
     pub(super) fn unknown_list(&self, zone: usize, event: &Event) -> Option<usize> {
-        self.learner.as_ref()?;
+        let learner = self.learner.as_ref()?;
         if event.time.0 <= self.seed.last_read() {
             return None;
         }
-        let index = self.memory.machine().pcp_list(event.order, event.migrate)?;
-        Some(self.memory.pcp(zone, self.cpu(event), index))
+        let list = |migrate: u8| {
+            let index = self.memory.machine().pcp_list(event.order, migrate)?;
+            Some(self.memory.pcp(zone, self.cpu(event), index))
+        };
+        // Where that list was seen empty since, the page's pageblock had another type when the
+        // page was freed.
+        let others = (0..3).filter_map(list).find(|other| !learner.is_emptied(*other));
+        list(event.migrate).filter(|told| !learner.is_emptied(*told)).or(others)
     }
 
     pub(super) fn learn_popped(&mut self, pfn: u32, zone: usize, event: &Event) {
