@@ -41,6 +41,8 @@ pub struct Learned {
     /// pageblock's; and the first such type of each pageblock, its likeliest type of its own.
     lists: HashMap<u32, u8>,
     first_lists: HashMap<usize, u8>,
+    /// The pageblock whose type was told last.
+    last_told: Option<usize>,
     /// Types that a pageblock cannot have had at the start, as bits.
     excluded: Vec<u8>,
     /// Free blocks of the start in the order in which they were taken.
@@ -77,6 +79,16 @@ impl Learned {
             && *known == UNTOLD
         {
             *known = migrate;
+            self.last_told = Some(block);
+        }
+    }
+
+    /// The type told last was that of the claim that follows: before it the pageblock had this one.
+    pub(crate) fn was_claimed(&mut self, block: usize, before: u8) {
+        if self.last_told == Some(block)
+            && let Some(known) = self.types.get_mut(block)
+        {
+            *known = before;
         }
     }
 
@@ -106,6 +118,10 @@ impl Learned {
             return told;
         }
         let excluded = self.excluded.get(block).copied().unwrap_or(0);
+        if let Some(list) = self.first_lists.get(&block).filter(|list| excluded >> **list & 1 == 0)
+        {
+            return *list;
+        }
         let others = match guess {
             1 => [1, 2, 0],
             _ => [0, 2, 1],
@@ -189,8 +205,7 @@ impl Learned {
 
     /// The starting type of a pageblock, if an event told it.
     pub(crate) fn type_of(&self, block: usize) -> Option<u8> {
-        let told = self.types.get(block).copied().filter(|migrate| *migrate != UNTOLD);
-        told.or_else(|| self.first_lists.get(&block).copied())
+        self.types.get(block).copied().filter(|migrate| *migrate != UNTOLD)
     }
 
     /// Where a free block of the start stood in its list; blocks never taken stand last.

@@ -285,6 +285,9 @@ impl Mirror {
             State::Pcp => self.pop(pfn, zone, cpu, event),
             State::Limbo if node.order() == order => {
                 self.residue.bulk_pages = self.residue.bulk_pages.saturating_sub(1 << order);
+                if !self.memory.machine().rules.lists_follow_blocks() {
+                    self.left_type(pfn, node, event.migrate);
+                }
                 self.effects.push(Effect::Late { pfn });
             }
             State::Live => {

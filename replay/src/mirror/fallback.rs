@@ -21,6 +21,7 @@ impl Mirror {
             run.open && run.pid == event.pid.0 && run.last == pfn && run.order == event.order;
         if is_small_claim {
             // The taking was told first, under the new type.
+            self.learn_claim(pfn, event.other_migrate);
             self.claim_block(pfn, event.migrate);
             return;
         }
@@ -54,6 +55,7 @@ impl Mirror {
         if self.seed.phase(pfn, event.time.0) == Phase::Before {
             return;
         }
+        self.learn_type(pfn, event.other_migrate);
         let machine = self.memory.machine();
         let (block_order, taken) = (machine.block_order, event.other_order);
         let may_claim = taken >= block_order / 2 || event.migrate != 1;

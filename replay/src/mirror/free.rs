@@ -196,7 +196,7 @@ impl Mirror {
             _ => {}
         }
         self.make_sure_taken(pfn, order);
-        self.drained_type(pfn, node, event.migrate);
+        self.left_type(pfn, node, event.migrate);
         self.memory.free(pfn, order, event.migrate, false);
     }
 }

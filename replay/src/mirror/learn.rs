@@ -76,11 +76,32 @@ impl Mirror {
         }
     }
 
-    /// A block was drained with this type: its pageblock's, unless it keeps that of the list it was
-    /// taken from.
-    pub(super) fn drained_type(&mut self, pfn: u32, node: Node, migrate: u8) {
-        let is_kept = node.state() != State::Pcp || node.is_fresh();
-        if is_kept && !self.memory.machine().rules.lists_follow_blocks() {
+    /// A claim just told of the type that the pageblock had before.
+    pub(super) fn learn_claim(&mut self, pfn: u32, before: u8) {
+        let block = (pfn >> self.memory.machine().block_order) as usize;
+        if let Some(learner) = &mut self.learner {
+            learner.was_claimed(block, before);
+        }
+    }
+
+    /// A block thought to be on a per-CPU list is not there, and was not allocated in bulk: it was
+    /// freed to the list of another type, which is its pageblock's.
+    pub(super) fn learn_not(&mut self, pfn: u32, migrate: u8) {
+        let block = (pfn >> self.memory.machine().block_order) as usize;
+        if let Some(learner) = &mut self.learner
+            && learner.type_of(block).is_none()
+        {
+            learner.exclude(block, migrate);
+            let likeliest = learner.likeliest(block, self.memory.block_type(pfn));
+            self.memory.set_block_type(pfn, likeliest);
+        }
+    }
+
+    /// A block left a per-CPU list with this type: its pageblock's when it was freed, unless it
+    /// keeps that of the list it was taken from.
+    pub(super) fn left_type(&mut self, pfn: u32, node: Node, migrate: u8) {
+        let is_known = matches!(node.state(), State::Pcp | State::Limbo) && !node.is_fresh();
+        if !is_known && !self.memory.machine().rules.lists_follow_blocks() {
             return;
         }
         self.learn_type(pfn, migrate);

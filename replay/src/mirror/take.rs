@@ -155,8 +155,14 @@ impl Mirror {
     /// The block at the head of a per-CPU list has left it without an event.
     pub(super) fn leave_silently(&mut self, list: usize, cpu: usize, migrate: u8) {
         let Some(pfn) = self.memory.front(list) else { return };
-        let order = self.memory.pages.unlink(pfn).order();
+        let node = self.memory.pages.unlink(pfn);
+        let order = node.order();
         self.memory.pages.note(pfn, State::Limbo, order);
+        if node.is_fresh() {
+            self.memory.pages.mark_fresh(pfn);
+        } else if order > 0 {
+            self.learn_not(pfn, migrate);
+        }
         self.residue.bulk_pages += 1 << order;
         self.effects.push(Effect::Bulk { cpu, pfn, order, migrate });
     }
