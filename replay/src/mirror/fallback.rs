@@ -55,7 +55,11 @@ impl Mirror {
         if self.seed.phase(pfn, event.time.0) == Phase::Before {
             return;
         }
-        self.learn_type(pfn, event.other_migrate);
+        // The type told is that of the list; the pageblock's was likely the same if it changed.
+        self.learn_list(pfn, event.other_migrate);
+        if event.flag != 0 {
+            self.learn_type(pfn, event.other_migrate);
+        }
         let machine = self.memory.machine();
         let (block_order, taken) = (machine.block_order, event.other_order);
         let may_claim = taken >= block_order / 2 || event.migrate != 1;
