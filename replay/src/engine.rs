@@ -17,12 +17,14 @@ use crate::rules::Rules;
 use crate::seeding::Seed;
 use crate::worker::Worker;
 
+mod emptied;
 mod habits;
 mod inputs;
 mod lengths;
 mod samples;
 mod start;
 
+use emptied::Emptied;
 use habits::Habits;
 use inputs::Input;
 use lengths::Lengths;
@@ -160,6 +162,7 @@ struct Replay<'a> {
     seed: Seed,
     start: Start,
     habits: Habits,
+    emptied: Emptied,
     lengths: Lengths,
     learned: Learned,
     bindings: Bindings,
@@ -205,6 +208,7 @@ impl<'a> Replay<'a> {
             seed,
             start,
             habits: Habits::default(),
+            emptied: Emptied::default(),
             lengths,
             learned,
             bindings,

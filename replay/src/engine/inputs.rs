@@ -27,6 +27,8 @@ pub(super) enum Input {
     Kswapd { awake: bool },
     /// The vmstat worker runs on a processor.
     Decay { cpu: usize },
+    /// Compaction or reclaim emptied a processor's lists.
+    Emptied { zone: usize, cpu: usize },
 }
 
 impl Replay<'_> {
@@ -64,6 +66,9 @@ impl Replay<'_> {
         }
         if let Some(cpu) = self.worker.watch(event) {
             self.inputs.push(Input::Decay { cpu });
+        }
+        if let Some((zone, cpu)) = self.emptied.watch(event, self.mirror.memory()) {
+            self.inputs.push(Input::Emptied { zone, cpu });
         }
         match event.kind {
             Kind::PageAlloc => {
@@ -184,6 +189,7 @@ impl Replay<'_> {
             Input::Kswapd { awake: true } => model.kswapd_woke(),
             Input::Kswapd { awake: false } => model.kswapd_slept(),
             Input::Decay { cpu } => model.decay(cpu),
+            Input::Emptied { zone, cpu } => model.drain_set(zone, cpu),
         }
     }
 
