@@ -57,7 +57,8 @@ pub struct Learned {
     freed: HashMap<u32, u64>,
     /// Frees that went past the per-CPU lists, by their number, rising.
     direct: Vec<u64>,
-    /// Frees told of twice: at the start of a batch, and when the page gets to its list.
+    /// Frees told of twice: at the start of a batch, and when the page gets to its list; and those
+    /// that a drain follows at once.
     batched: Bits,
     /// The last free of each page that may be told of again.
     last_free: HashMap<u32, u64>,
@@ -170,6 +171,11 @@ impl Learned {
         if let Some(number) = self.last_free.remove(&pfn) {
             self.batched.set(number);
         }
+    }
+
+    /// A free took effect only when the drain after it was told of.
+    pub(crate) fn was_late(&mut self, number: u64) {
+        self.batched.set(number);
     }
 
     /// Frees told of twice, by their number among all frees.

@@ -152,8 +152,11 @@ pub struct Mirror {
     /// Frees known to go past the per-CPU lists, by their number, still to come.
     direct: std::vec::IntoIter<u64>,
     next_direct: Option<u64>,
-    /// Frees that are told of again when they get to their list.
+    /// Frees that are told of again when they get to their list, or that a drain follows.
     batched: Bits,
+    /// The last free to a per-CPU list on each processor, by page and number, if nothing else
+    /// happened there since.
+    last_free: Vec<Option<(u32, u64)>>,
     learner: Option<Learned>,
     /// What did not fit.
     pub residue: Residue,
@@ -175,6 +178,7 @@ impl Mirror {
             next_direct: direct.next(),
             batched: learned.map_or_else(Bits::default, |learned| learned.batched().clone()),
             direct,
+            last_free: vec![None; machine.cpus],
             memory,
             seed,
             runs: vec![Run::default(); machine.cpus],
@@ -213,6 +217,7 @@ impl Mirror {
         if !self.effects.is_empty() {
             self.effects.clear();
         }
+        self.settle_free(event);
         match event.kind {
             Kind::PageAlloc => self.page_alloc(event),
             Kind::PageFree => self.page_free(event),
