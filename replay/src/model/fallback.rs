@@ -198,8 +198,10 @@ impl Model {
             self.memory.insert(head, have, migrate, End::Tail);
         } else {
             self.boost(zone, flags);
+            // Up to 6.9 the block may be on another list than its pageblock's.
+            let before = self.memory.block_type(head);
             let is_ours =
-                self.may_claim(have, migrate) && self.is_mostly_ours(head, migrate, other);
+                self.may_claim(have, migrate) && self.is_mostly_ours(head, migrate, before);
             if is_ours {
                 self.memory.move_block(head, migrate);
                 self.memory.set_block_type(head, migrate);
