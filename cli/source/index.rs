@@ -263,7 +263,7 @@ impl<'a> Worker<'a> {
             }
             self.say("indexing", number * 40 / batches);
         }
-        Ok(mirror.into_learned(None))
+        Ok(Some(mirror.into_learned()))
     }
 
     /// Stalls and marks of a batch, each batch once.

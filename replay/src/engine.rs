@@ -19,9 +19,11 @@ use crate::rules::Rules;
 use crate::seeding::Seed;
 use crate::worker::Worker;
 
+mod emptied;
 mod habits;
 mod inputs;
 mod kernel;
+mod lengths;
 mod lists;
 mod losses;
 mod residue;
@@ -29,9 +31,11 @@ mod run;
 mod samples;
 mod start;
 
+use emptied::Emptied;
 use habits::Habits;
 use inputs::Input;
 use kernel::KernelCounts;
+use lengths::Lengths;
 use lists::Lists;
 use losses::Losses;
 use run::Run;
@@ -135,8 +139,10 @@ pub fn replay(
     let seed = start::seed(recording, &machine, &mut notes)?;
     let start = start::numbers(recording, &machine, seed.last_read())?;
     let counts = start::next_counts(recording, &machine, start.since_ns)?;
-    let learned = learn(recording, &machine, seed.clone(), counts)?;
-    let mut replay = Replay::new(recording, machine, seed, learned, start, options, observe)?;
+    let mut lengths = Lengths::new(&start, counts);
+    let learned = learn(recording, &machine, seed.clone(), &mut lengths)?;
+    let mut replay =
+        Replay::new(recording, machine, seed, (learned, lengths), start, options, observe)?;
     replay.outcome.notes = notes;
     replay.outcome.rules_by_probe = rules_by_probe;
     let mut batches = recording.events()?;
@@ -162,23 +168,18 @@ fn learn(
     recording: &Recording,
     machine: &Machine,
     seed: Seed,
-    counts: Option<(u64, Vec<i64>)>,
+    lengths: &mut Lengths,
 ) -> Result<Learned, ReplayError> {
-    let counted_ns = counts.as_ref().map_or(u64::MAX, |(at, _)| *at);
-    let mut known = None;
     let mut mirror = Mirror::learning(machine, seed);
     let mut worker = Worker::new(machine.cpus, 0, None);
     for batch in recording.events()? {
         for event in batch?.iter_only(mirror::KINDS) {
-            if known.is_none() && event.time.0 >= counted_ns {
-                known = Some(mirror.known_waiting());
-            }
+            lengths.watch(&event, &mirror);
             mirror.step(&event);
             worker.watch(&event);
         }
     }
-    let counted = counts.map(|(_, counts)| counts).zip(known);
-    let mut learned = mirror.into_learned(counted).unwrap_or_default();
+    let mut learned = mirror.into_learned();
     learned.worker_ns = worker.first_run_ns();
     Ok(learned)
 }
@@ -195,6 +196,8 @@ struct Replay<'a> {
     seed: Seed,
     start: Start,
     habits: Habits,
+    emptied: Emptied,
+    lengths: Lengths,
     learned: Learned,
     inputs: Vec<Input>,
     names: Vec<String>,
@@ -220,11 +223,12 @@ impl<'a> Replay<'a> {
         recording: &Recording,
         machine: Machine,
         seed: Seed,
-        learned: Learned,
+        learned: (Learned, Lengths),
         start: Start,
         options: &'a Options,
         observe: &'a mut dyn FnMut(Row<'_>),
     ) -> Result<Self, ReplayError> {
+        let (learned, lengths) = learned;
         let baseline = PolicySet::baseline(&machine.rules);
         let sets = std::iter::once(&baseline).chain(&options.policies);
         let models = sets.map(|set| Run::new(set.clone(), &machine)).collect();
@@ -244,6 +248,8 @@ impl<'a> Replay<'a> {
             seed,
             start,
             habits: Habits::default(),
+            emptied: Emptied::default(),
+            lengths,
             learned,
             inputs: Vec::new(),
             names: Vec::new(),
@@ -267,7 +273,7 @@ impl<'a> Replay<'a> {
     /// state.
     fn begin_models(&mut self) {
         self.mirror.recall_waiting(&self.learned);
-        start::settle(&mut self.start, &self.learned, self.mirror.memory());
+        self.lengths.settle(&mut self.start, &self.learned.left, self.mirror.memory());
         self.inputs.clear();
         for run in &mut self.models {
             run.begin(self.mirror.memory(), &self.seed, &self.start);

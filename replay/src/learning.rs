@@ -49,6 +49,8 @@ pub struct Learned {
     /// pageblock's; and the first such type of each pageblock, its likeliest type of its own.
     lists: HashMap<u32, u8>,
     first_lists: HashMap<usize, u8>,
+    /// The pageblock whose type was told last.
+    last_told: Option<usize>,
     /// Types that a pageblock cannot have had at the start, as bits.
     excluded: Vec<u8>,
     /// Free blocks of the start in the order in which they were taken.
@@ -65,13 +67,13 @@ pub struct Learned {
     bulk: Vec<(u64, u32)>,
     /// Frees that went past the per-CPU lists, by their number, rising.
     direct: Vec<u64>,
-    /// Frees told of twice: at the start of a batch, and when the page gets to its list.
+    /// Frees told of twice: at the start of a batch, and when the page gets to its list; and those
+    /// that a drain follows at once.
     batched: Bits,
     /// The last free of each page that may be told of again.
     last_free: HashMap<u32, u64>,
-    /// Pages of each zone and processor that waited at the start and of which no event told until
-    /// the lists were counted again; empty where they were not.
-    pub(crate) untold: Vec<i64>,
+    /// Pages of each zone and processor that waited at the start and were seen to leave.
+    pub(crate) left: Vec<i64>,
     /// Blocks that the fast search took, by the search's number.
     searches: HashMap<u64, u32>,
     /// When the vmstat worker was first seen.
@@ -90,6 +92,16 @@ impl Learned {
             && *known == UNTOLD
         {
             *known = migrate;
+            self.last_told = Some(block);
+        }
+    }
+
+    /// The type told last was that of the claim that follows: before it the pageblock had this one.
+    pub(crate) fn was_claimed(&mut self, block: usize, before: u8) {
+        if self.last_told == Some(block)
+            && let Some(known) = self.types.get_mut(block)
+        {
+            *known = before;
         }
     }
 
@@ -119,6 +131,10 @@ impl Learned {
             return told;
         }
         let excluded = self.excluded.get(block).copied().unwrap_or(0);
+        if let Some(list) = self.first_lists.get(&block).filter(|list| excluded >> **list & 1 == 0)
+        {
+            return *list;
+        }
         let others = match guess {
             1 => [1, 2, 0],
             _ => [0, 2, 1],
@@ -189,6 +205,11 @@ impl Learned {
         }
     }
 
+    /// A free took effect only when the drain after it was told of.
+    pub(crate) fn was_late(&mut self, number: u64) {
+        self.batched.set(number);
+    }
+
     /// Frees told of twice, by their number among all frees.
     pub(crate) fn batched(&self) -> &Bits {
         &self.batched
@@ -235,14 +256,14 @@ impl Learned {
         self.emptied[list] = true;
     }
 
-    fn is_emptied(&self, list: usize) -> bool {
+    /// Whether all that is on a per-CPU list came since the start.
+    pub(crate) fn is_emptied(&self, list: usize) -> bool {
         self.emptied.get(list).copied().unwrap_or(false)
     }
 
     /// The starting type of a pageblock, if an event told it.
     pub(crate) fn type_of(&self, block: usize) -> Option<u8> {
-        let told = self.types.get(block).copied().filter(|migrate| *migrate != UNTOLD);
-        told.or_else(|| self.first_lists.get(&block).copied())
+        self.types.get(block).copied().filter(|migrate| *migrate != UNTOLD)
     }
 
     /// Where a free block of the start stood in its list; blocks never taken stand last.

@@ -187,7 +187,7 @@ pub struct Mirror {
     /// Frees known to go past the per-CPU lists, by their number, still to come.
     direct: std::vec::IntoIter<u64>,
     next_direct: Option<u64>,
-    /// Frees that are told of again when they get to their list.
+    /// Frees that are told of again when they get to their list, or that a drain follows.
     batched: Bits,
     /// Pages known to leave their lists in bulk before a free, by its number, still to come.
     bulk: std::iter::Peekable<std::vec::IntoIter<(u64, u32)>>,
@@ -196,6 +196,9 @@ pub struct Mirror {
     guesses: Guesses,
     /// Blocks that the fast search is known to have taken, by the search's number.
     told_searches: HashMap<u64, u32>,
+    /// The last free to a per-CPU list on each processor, by page and number, if nothing else
+    /// happened there since.
+    last_free: Vec<Option<(u32, u64)>>,
     learner: Option<Learned>,
     /// What did not fit.
     pub residue: Residue,
@@ -223,6 +226,7 @@ impl Mirror {
             next_direct: direct.next(),
             batched: learned.map_or_else(Bits::default, |learned| learned.batched().clone()),
             direct,
+            last_free: vec![None; machine.cpus],
             memory,
             seed: Arc::new(seed),
             runs: vec![Run::default(); machine.cpus],
@@ -282,6 +286,7 @@ impl Mirror {
         if self.seed.is_made_up() {
             self.make_room(event);
         }
+        self.settle_free(event);
         match event.kind {
             Kind::PageAlloc => self.page_alloc(event),
             Kind::PageFree => self.page_free(event),
@@ -363,6 +368,9 @@ impl Mirror {
             State::Pcp => self.pop(pfn, zone, cpu, event),
             State::Limbo if node.order() == order => {
                 self.residue.bulk_pages = self.residue.bulk_pages.saturating_sub(1 << order);
+                if !self.memory.machine().rules.lists_follow_blocks() {
+                    self.left_type(pfn, node, event.migrate);
+                }
                 self.effects.push(Effect::Late { pfn });
             }
             State::Live => {

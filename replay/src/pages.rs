@@ -56,7 +56,8 @@ impl Node {
         self.tag & SEED != 0
     }
 
-    /// A block on a per-CPU list that came from the buddy lists, not from a free.
+    /// A block on a per-CPU list that was not seen to be freed to it: it came from the buddy lists,
+    /// or waits since the start.
     pub(crate) fn is_fresh(self) -> bool {
         self.tag & SEED != 0
     }
@@ -237,7 +238,7 @@ impl Pages {
         self.at(pfn).tag |= SEED;
     }
 
-    /// Marks a block on a per-CPU list as one that came from the buddy lists.
+    /// Marks a block on a per-CPU list as one that was not seen to be freed to it.
     pub(crate) fn mark_fresh(&mut self, pfn: u32) {
         self.at(pfn).tag |= SEED;
     }

@@ -129,7 +129,7 @@ fn a_second_pass_knows_what_the_search_took() {
     let mut first = Bench::of(Mirror::learning(&machine, seed(&THREE)));
     first.search((1024, 9216), (4, 4));
     first.of_order(Kind::PageFree, 4096, 2);
-    let learned = first.mirror.into_learned(None).unwrap();
+    let learned = first.mirror.into_learned();
     let mut second = Bench::of(Mirror::new(&machine, seed(&THREE), Some(&learned)));
     let effects = second.search((1024, 9216), (4, 4));
     assert_eq!(effects, [Effect::Isolated { pfn: 4096, order: 2 }]);

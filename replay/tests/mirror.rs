@@ -302,7 +302,7 @@ fn a_second_pass_lets_pages_leave_in_bulk_together() {
         (2048..2052).rev().map(|pfn| bench.free(pfn, 0)).collect::<Vec<_>>()
     };
     rounds(&mut first);
-    let learned = first.mirror.into_learned(None).unwrap();
+    let learned = first.mirror.into_learned();
     let mirror = Mirror::new(&machine, seed, Some(&learned));
     let mut second = Bench { mirror, time: 1, pid: 7, cpu: 0 };
     let effects = rounds(&mut second);
@@ -328,7 +328,7 @@ fn one_free_past_the_lists_tells_for_all_of_its_interrupt() {
     interrupt(&mut bench);
     assert_eq!(bench.counts()[0], 0);
     bench.zone_locked(3000, 0, MOVABLE);
-    let learned = bench.mirror.into_learned(None).unwrap();
+    let learned = bench.mirror.into_learned();
     let second = Mirror::new(&machine, seed, Some(&learned));
     let mut bench = Bench { mirror: second, time: 1, pid: 7, cpu: 0 };
     interrupt(&mut bench);

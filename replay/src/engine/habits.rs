@@ -29,10 +29,10 @@ impl Habits {
         self.last.resize(start.cpus, None);
         let goes_on = self.last[cpu].replace(event.kind) == Some(event.kind);
         let Some(pcp) = start.pcps.get_mut(zone * start.cpus + cpu) else { return };
+        moved(effects, pcp);
         match event.kind {
             Kind::PageAlloc => pcp.note_alloc(),
             Kind::PageFree if effects.is_empty() => pcp.note_free(event.order),
-            Kind::PageFreeBatched => moved(effects, pcp),
             Kind::ZoneLocked if !goes_on && event.order == 0 => pcp.note_refill(),
             Kind::PcpDrain if !goes_on => pcp.note_drain(),
             _ => {}
@@ -40,7 +40,7 @@ impl Habits {
     }
 }
 
-/// A page freed in a batch gets to its list.
+/// Pages freed before get to their list.
 fn moved(effects: &[Effect], pcp: &mut PerCpu) {
     for effect in effects {
         if let Effect::Moved { order, .. } = effect {

@@ -35,6 +35,8 @@ pub(super) enum Input {
     KswapdNaps,
     /// The vmstat worker runs on a processor.
     Decay { cpu: usize },
+    /// Compaction or reclaim emptied a processor's lists.
+    Emptied { zone: usize, cpu: usize },
 }
 
 impl Replay<'_> {
@@ -82,6 +84,9 @@ impl Replay<'_> {
         }
         if let Some(cpu) = self.worker.watch(event) {
             self.inputs.push(Input::Decay { cpu });
+        }
+        if let Some((zone, cpu)) = self.emptied.watch(event, self.mirror.memory()) {
+            self.inputs.push(Input::Emptied { zone, cpu });
         }
         match event.kind {
             Kind::PageAlloc => {

@@ -86,6 +86,7 @@ impl Run {
             Input::Kswapd { awake: false } => model.kswapd_slept(),
             Input::KswapdNaps => model.kswapd_naps(),
             Input::Decay { cpu } => model.decay(cpu),
+            Input::Emptied { zone, cpu } => model.drain_set(zone, cpu),
         }
     }
 

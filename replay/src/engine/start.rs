@@ -5,10 +5,8 @@ use kmemlab_trace::reader::{Recording, ZoneSample};
 use kmemlab_trace::unit::Cpu;
 
 use super::ReplayError;
-use crate::learning::Learned;
 use crate::limits;
 use crate::machine::{Machine, ZoneSpan};
-use crate::memory::Memory;
 use crate::model::{Start, Watermarks};
 use crate::policy::percpu::PerCpu;
 use crate::rules::PcpHigh;
@@ -111,18 +109,6 @@ pub(super) fn numbers(
         }
     }
     Ok(start)
-}
-
-/// Pages that waited at the start and left without an event before they were counted again: mostly
-/// the first kernel stack's, taken in bulk when the recorded command began. The model cannot know
-/// of the request, so it does not count them from the beginning.
-pub(super) fn settle(start: &mut Start, learned: &Learned, memory: &Memory) {
-    for (set, pcp) in start.pcps.iter_mut().enumerate() {
-        let known = memory.pcp_pages(set / start.cpus, set % start.cpus) as i64;
-        if let Some(untold) = learned.untold.get(set) {
-            pcp.count = pcp.count.min(known + untold);
-        }
-    }
 }
 
 /// The lengths of the per-CPU lists when the kernel counted them next after the start, in pages:

@@ -21,6 +21,7 @@ impl Mirror {
             run.open && run.pid == event.pid.0 && run.last == pfn && run.order == event.order;
         if is_small_claim {
             // The taking was told first, under the new type.
+            self.learn_claim(pfn, event.other_migrate);
             self.claim_block(pfn, event.migrate);
             return;
         }
@@ -53,6 +54,11 @@ impl Mirror {
     pub(super) fn fallback_before_taking(&mut self, pfn: u32, event: &Event) {
         if self.seed.phase(pfn, event.time.0) == Phase::Before {
             return;
+        }
+        // The type told is that of the list; the pageblock's was likely the same if it changed.
+        self.learn_list(pfn, event.other_migrate);
+        if event.flag != 0 {
+            self.learn_type(pfn, event.other_migrate);
         }
         let machine = self.memory.machine();
         let (block_order, taken) = (machine.block_order, event.other_order);

@@ -1,6 +1,6 @@
 //! Frees: to a per-CPU list, past it, or straight to the buddy lists; and drains.
 
-use kmemlab_trace::event::Event;
+use kmemlab_trace::event::{Event, Kind};
 
 use super::{Effect, Mirror};
 use crate::pages::State;
@@ -82,6 +82,24 @@ impl Mirror {
             self.memory.pcp(zone, self.cpu(event), index)
         };
         self.memory.pages.push_front(list, pfn, State::Pcp, event.order);
+        let cpu = self.cpu(event);
+        self.last_free[cpu] = Some((pfn, self.frees));
+    }
+
+    /// A drain tells when the free before it took effect: another processor may have taken blocks
+    /// since the free was told of.
+    #[inline]
+    pub(super) fn settle_free(&mut self, event: &Event) {
+        let cpu = self.cpu(event);
+        let Some((pfn, number)) = self.last_free[cpu].take() else { return };
+        if event.kind != Kind::PcpDrain {
+            return;
+        }
+        if let Some(learner) = &mut self.learner {
+            learner.was_late(number);
+        } else {
+            self.reach_list(pfn, cpu);
+        }
     }
 
     /// A thread that could not move a page gives its place back to compaction (`compaction_free`):
@@ -178,8 +196,16 @@ impl Mirror {
 
     /// The page goes to this processor's list now: its place in the list is known from here.
     pub(super) fn page_free_batched(&mut self, event: &Event) {
-        let Some((pfn, zone)) = self.page(event) else { return };
+        if let Some((pfn, _)) = self.page(event) {
+            let cpu = self.cpu(event);
+            self.reach_list(pfn, cpu);
+        }
+    }
+
+    /// A freed block gets to the head of its list on that processor.
+    fn reach_list(&mut self, pfn: u32, cpu: usize) {
         let node = self.memory.pages.get(pfn);
+        let Some(zone) = self.memory.zone_of(pfn) else { return };
         if node.state() != State::Pcp {
             return;
         }
@@ -187,7 +213,6 @@ impl Mirror {
         let migrate = self.memory.block_type(pfn);
         let order = node.order();
         if let Some(index) = self.memory.machine().pcp_list(order, migrate) {
-            let cpu = self.cpu(event);
             let list = self.memory.pcp(zone, cpu, index);
             if let Some(learner) = &mut self.learner {
                 learner.was_batched(pfn);
@@ -266,7 +291,7 @@ impl Mirror {
             _ => {}
         }
         self.make_sure_taken(pfn, order);
-        self.drained_type(pfn, node, event.migrate);
+        self.left_type(pfn, node, event.migrate);
         self.memory.free(pfn, order, event.migrate, false);
     }
 }

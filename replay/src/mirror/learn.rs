@@ -14,17 +14,15 @@ fn seen_to_leave(memory: &Memory, learned: &Learned, zone: usize, cpu: usize) ->
 }
 
 impl Mirror {
-    /// What a learning mirror has learned; `counted` are the pages of each zone and processor that
-    /// the kernel counted, and [`Self::known_waiting`] at that moment.
-    pub fn into_learned(self, counted: Option<(Vec<i64>, Vec<i64>)>) -> Option<Learned> {
-        let mut learned = self.learner?.finish();
-        let (counts, known) = counted.unwrap_or_default();
-        let cpus = self.memory.machine().cpus;
-        for (set, (count, known)) in counts.into_iter().zip(known).enumerate() {
-            let left = seen_to_leave(&self.memory, &learned, set / cpus, set % cpus);
-            learned.untold.push((count - known - left).max(0));
+    /// What a learning mirror has learned.
+    pub fn into_learned(self) -> Learned {
+        let mut learned = self.learner.unwrap_or_default().finish();
+        let machine = self.memory.machine();
+        for set in 0..machine.zones.len() * machine.cpus {
+            let (zone, cpu) = (set / machine.cpus, set % machine.cpus);
+            learned.left.push(seen_to_leave(&self.memory, &learned, zone, cpu));
         }
-        Some(learned)
+        learned
     }
 
     /// The page map is whole: puts the blocks on the per-CPU lists that the first pass saw leave
@@ -38,6 +36,8 @@ impl Mirror {
                 let state = self.memory.pages.get(pfn).state();
                 if state != State::Pcp && self.memory.block_at(pfn).is_none() {
                     self.memory.pages.push_back(list, pfn, State::Pcp, order);
+                    // Nobody knows how it came there.
+                    self.memory.pages.mark_fresh(pfn);
                 }
             }
         }
@@ -101,11 +101,32 @@ impl Mirror {
         }
     }
 
-    /// A block was drained with this type: its pageblock's, unless it keeps that of the list it was
-    /// taken from.
-    pub(super) fn drained_type(&mut self, pfn: u32, node: Node, migrate: u8) {
-        let is_kept = node.state() != State::Pcp || node.is_fresh();
-        if is_kept && !self.memory.machine().rules.lists_follow_blocks() {
+    /// A claim just told of the type that the pageblock had before.
+    pub(super) fn learn_claim(&mut self, pfn: u32, before: u8) {
+        let block = (pfn >> self.memory.machine().block_order) as usize;
+        if let Some(learner) = &mut self.learner {
+            learner.was_claimed(block, before);
+        }
+    }
+
+    /// A block thought to be on a per-CPU list is not there, and was not allocated in bulk: it was
+    /// freed to the list of another type, which is its pageblock's.
+    pub(super) fn learn_not(&mut self, pfn: u32, migrate: u8) {
+        let block = (pfn >> self.memory.machine().block_order) as usize;
+        if let Some(learner) = &mut self.learner
+            && learner.type_of(block).is_none()
+        {
+            learner.exclude(block, migrate);
+            let likeliest = learner.likeliest(block, self.memory.block_type(pfn));
+            self.memory.set_block_type(pfn, likeliest);
+        }
+    }
+
+    /// A block left a per-CPU list with this type: its pageblock's when it was freed, unless it
+    /// keeps that of the list it was taken from.
+    pub(super) fn left_type(&mut self, pfn: u32, node: Node, migrate: u8) {
+        let is_known = matches!(node.state(), State::Pcp | State::Limbo) && !node.is_fresh();
+        if !is_known && !self.memory.machine().rules.lists_follow_blocks() {
             return;
         }
         self.learn_type(pfn, migrate);
@@ -151,12 +172,18 @@ impl Mirror {
     /// The per-CPU list on which an unknown page of the start must have waited; once the page map
     /// is whole.
     pub(super) fn unknown_list(&self, zone: usize, event: &Event) -> Option<usize> {
-        self.learner.as_ref()?;
+        let learner = self.learner.as_ref()?;
         if event.time.0 <= self.seed.last_read() {
             return None;
         }
-        let index = self.memory.machine().pcp_list(event.order, event.migrate)?;
-        Some(self.memory.pcp(zone, self.cpu(event), index))
+        let list = |migrate: u8| {
+            let index = self.memory.machine().pcp_list(event.order, migrate)?;
+            Some(self.memory.pcp(zone, self.cpu(event), index))
+        };
+        // Where that list was seen empty since, the page's pageblock had another type when the
+        // page was freed.
+        let others = (0..3).filter_map(list).find(|other| !learner.is_emptied(*other));
+        list(event.migrate).filter(|told| !learner.is_emptied(*told)).or(others)
     }
 
     pub(super) fn learn_popped(&mut self, pfn: u32, zone: usize, event: &Event) {

@@ -187,8 +187,14 @@ impl Mirror {
     }
 
     fn leave(&mut self, pfn: u32, cpu: usize, migrate: u8) {
-        let order = self.memory.pages.unlink(pfn).order();
+        let node = self.memory.pages.unlink(pfn);
+        let order = node.order();
         self.memory.pages.note(pfn, State::Limbo, order);
+        if node.is_fresh() {
+            self.memory.pages.mark_fresh(pfn);
+        } else if order > 0 {
+            self.learn_not(pfn, migrate);
+        }
         self.residue.bulk_pages += 1 << order;
         self.effects.push(Effect::Bulk { cpu, pfn, order, migrate });
     }

@@ -141,9 +141,14 @@ impl Model {
     pub fn drain_all(&mut self) {
         for zone in 0..self.memory.machine().zones.len() {
             for cpu in 0..self.memory.machine().cpus {
-                let set = self.pcp_index(zone, cpu);
-                self.drain(zone, cpu, self.pcps[set].count, 0);
+                self.drain_set(zone, cpu);
             }
         }
+    }
+
+    /// Empties the lists of one zone and processor (`drain_local_pages`).
+    pub fn drain_set(&mut self, zone: usize, cpu: usize) {
+        let set = self.pcp_index(zone, cpu);
+        self.drain(zone, cpu, self.pcps[set].count, 0);
     }
 }

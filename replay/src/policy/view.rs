@@ -60,6 +60,12 @@ impl View<'_> {
         self.memory.lowest(self.memory.list(zone, order, migrate))
     }
 
+    /// The type of a page's pageblock. Up to 6.9 a free block may be on another type's list.
+    #[must_use]
+    pub fn block_type(&self, pfn: u32) -> u8 {
+        self.memory.block_type(pfn)
+    }
+
     /// Free pages of a page's pageblock that are on buddy lists.
     #[must_use]
     pub fn free_in_block(&self, pfn: u32) -> u64 {

@@ -59,7 +59,9 @@ impl FallbackPolicy for LargestFirst {
         }
         verdict.boosts = 1;
         let may_claim = ask.may_claim(view, order);
-        let alike = view.free_and_alike(head, ask.migrate, other).filter(|_| may_claim);
+        // Up to 6.9 the block may be on another list than its pageblock's.
+        let before = view.block_type(head);
+        let alike = view.free_and_alike(head, ask.migrate, before).filter(|_| may_claim);
         verdict.take = Some(match alike {
             Some((free, alike)) if free + alike >= 1 << block_order >> 1 => {
                 Take::Pageblock { head }
