@@ -105,12 +105,6 @@ pub(crate) struct ReplayArgs {
     /// Replay the layers above pages: slab caches and the vmalloc space
     #[arg(long)]
     pub(crate) stack: bool,
-    /// Slab layer other than the recorded one, as NAME[=KEY:VALUE,...]
-    #[arg(long, value_name = "POLICY", requires = "stack")]
-    pub(crate) slab: Option<String>,
-    /// vmalloc layer other than the recorded one, as NAME[=KEY:VALUE,...]
-    #[arg(long, value_name = "POLICY", requires = "stack")]
-    pub(crate) vmap: Option<String>,
     /// Check every law of the replay's state at each sample (slow)
     #[arg(long)]
     pub(crate) check: bool,

@@ -23,9 +23,11 @@ mod inputs;
 mod run;
 mod samples;
 mod start;
+pub(crate) mod upper;
 
 use inputs::Input;
 use run::Run;
+use upper::{Fate, Upper};
 
 /// The events that the mirror or the model listen to.
 const KINDS: u64 = mirror::KINDS
@@ -56,8 +58,6 @@ pub enum ReplayError {
     Machine(NoMachine),
     /// A law of the model is broken: a bug.
     Law(String),
-    /// No such policy, or not with these parameters.
-    Policy(String),
 }
 
 impl std::fmt::Display for ReplayError {
@@ -65,7 +65,6 @@ impl std::fmt::Display for ReplayError {
         match self {
             Self::Trace(error) => error.fmt(f),
             Self::Machine(error) => error.fmt(f),
-            Self::Policy(why) => f.write_str(why),
             Self::Law(law) => {
                 write!(f, "the replay broke a law of its own: {law}; please report it")
             }
@@ -109,6 +108,16 @@ pub fn replay(
     options: &Options,
     observe: &mut dyn FnMut(SampleRow<'_>),
 ) -> Result<Outcome, ReplayError> {
+    replay_under(recording, options, None, observe)
+}
+
+/// The same, with layers above the pages that ask for pages themselves.
+pub(crate) fn replay_under<'a>(
+    recording: &Recording,
+    options: &'a Options,
+    upper: Option<(&'a mut dyn Upper, &PolicySet)>,
+    observe: &'a mut dyn FnMut(SampleRow<'_>),
+) -> Result<Outcome, ReplayError> {
     let manifest = recording.manifest();
     let (rules, rules_by_probe) =
         options.rules.map_or_else(|| rules_of(manifest), |rules| (rules, Vec::new()));
@@ -118,6 +127,10 @@ pub fn replay(
     let start = start::numbers(recording, &machine, seed.last_read())?;
     let learned = learn(recording, &machine, seed.clone())?;
     let mut replay = Replay::new(recording, machine, seed, learned, start, options, observe)?;
+    if let Some((upper, set)) = upper {
+        replay.upper = Some(upper);
+        replay.models = vec![Run::new(set.clone(), replay.mirror.memory().machine())];
+    }
     replay.outcome.notes = notes;
     replay.outcome.rules_by_probe = rules_by_probe;
     let mut batches = recording.events()?;
@@ -125,7 +138,8 @@ pub fn replay(
         let batch = batch?;
         replay.names.clear();
         replay.names.extend((0..batch.names()).map(|n| batch.name(n as u16).to_owned()));
-        for event in batch.iter_only(KINDS) {
+        let kinds = replay.upper.as_mut().map_or(0, |upper| upper.batch(&batch));
+        for event in batch.iter_only(KINDS | kinds) {
             replay.event(&event)?;
         }
         replay.outcome.events += batch.len() as u64;
@@ -178,6 +192,7 @@ struct Replay<'a> {
     active: Vec<bool>,
     kernel: KernelCounts,
     worker: Worker,
+    upper: Option<&'a mut dyn Upper>,
     outcome: Outcome,
 }
 
@@ -242,6 +257,7 @@ impl<'a> Replay<'a> {
             first_event: None,
             last_event: 0,
             kernel: KernelCounts::new(machine.cpus),
+            upper: None,
             outcome,
         })
     }
@@ -256,6 +272,9 @@ impl<'a> Replay<'a> {
         }
         self.kernel.moved.begin();
         self.has_begun = true;
+        if let Some(upper) = &mut self.upper {
+            upper.begin(&mut |input| self.inputs.push(Input::Upper(input)));
+        }
     }
 
     fn now(&self) -> u64 {
@@ -276,8 +295,14 @@ impl<'a> Replay<'a> {
             self.begin_models();
         }
         self.last_event = time;
-        self.mirror.step(event);
-        self.listen(event);
+        let fate = self.upper.as_mut().map_or(Fate::Pages, |upper| upper.event(event));
+        if fate != Fate::Object {
+            self.mirror.step(event);
+            self.listen(event, fate);
+        }
+        if let Some(upper) = &mut self.upper {
+            upper.take(&mut |input| self.inputs.push(Input::Upper(input)));
+        }
         if self.inputs.len() >= 65_536 {
             self.run_models();
         }

@@ -30,5 +30,5 @@ mod worker;
 pub use engine::{Options, ReplayError, SampleRow, replay, rules_of};
 pub use outcome::{
     Comparison, DriftPoint, FallbackError, MirrorResult, ModelResult, MovedError, Outcome,
-    Placement, PolicyOutcome, Speed, UnusableError, UnusableIndex, ZoneComparison,
+    OwnCounts, Placement, PolicyOutcome, Speed, UnusableError, UnusableIndex, ZoneComparison,
 };

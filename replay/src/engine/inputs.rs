@@ -5,6 +5,7 @@ use kmemlab_trace::measure::{FallbackKind, fallback_kind};
 use kmemlab_trace::unit::NodeId;
 
 use super::Replay;
+use super::upper::{Fate, UpperInput};
 use crate::mirror::Effect;
 use crate::model::Request;
 use crate::rules::Fallback;
@@ -32,12 +33,16 @@ pub(super) enum Input {
     KswapdNaps,
     /// The vmstat worker runs on a processor.
     Decay { cpu: usize },
+    /// A free of a page that a layer above took without an event.
+    FreeTaken { cpu: usize, kernel: u32, direct: bool },
+    /// What a layer above asks for.
+    Upper(UpperInput),
 }
 
 impl Replay<'_> {
     /// What the model may know of the event.
     #[inline]
-    pub(super) fn listen(&mut self, event: &Event) {
+    pub(super) fn listen(&mut self, event: &Event, fate: Fate) {
         let (mut direct, mut late, mut batched) = (false, false, false);
         if self.has_begun {
             self.count(event);
@@ -82,6 +87,9 @@ impl Replay<'_> {
                     self.inputs.push(Input::Failed { request });
                 }
                 let Some(kernel) = self.pfn(event) else { return };
+                if fate == Fate::Own {
+                    return;
+                }
                 self.inputs.push(if late {
                     Input::Told { kernel, order }
                 } else {
@@ -91,7 +99,9 @@ impl Replay<'_> {
             Kind::PageFree => {
                 self.outcome.page_events += 1;
                 let Some(kernel) = self.pfn(event) else { return };
-                if !batched {
+                if fate == Fate::Taken && event.order == 0 && !batched {
+                    self.inputs.push(Input::FreeTaken { cpu, kernel, direct });
+                } else if fate != Fate::Own && !batched {
                     self.inputs.push(Input::Free { cpu, kernel, order: event.order, direct });
                 }
             }

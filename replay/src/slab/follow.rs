@@ -31,6 +31,8 @@ pub struct KernelSlab {
     pub order: u8,
     /// Holds as many objects as the cache's slabs do.
     pub is_whole: bool,
+    /// Its pages have not gone back.
+    pub is_live: bool,
 }
 
 /// No such thing.
@@ -172,6 +174,8 @@ pub struct Follow<'a> {
     before: Vec<(u32, CacheId)>,
     last_large: (u32, u64),
     late_frees: bool,
+    /// Migrate type by cache.
+    migrates: Vec<u8>,
     /// Frees without a name in pages that no event had named before.
     early: HashMap<u32, Vec<u64>>,
     /// What could not be taken as said.
@@ -199,6 +203,7 @@ impl<'a> Follow<'a> {
             before: Vec::new(),
             last_large: (0, 0),
             late_frees: false,
+            migrates: Vec::new(),
             early: HashMap::new(),
             counts: FollowCounts::default(),
         }
@@ -234,6 +239,17 @@ impl<'a> Follow<'a> {
     pub fn states_of(&self, slab: &KernelSlab) -> &[State] {
         let first = slab.first as usize;
         &self.states[first..first + usize::from(slab.objects)]
+    }
+
+    /// Every slab that is there.
+    pub fn live_slabs(&self) -> impl Iterator<Item = &KernelSlab> {
+        self.slabs.iter().filter(|slab| slab.is_live)
+    }
+
+    /// Migrate type of the pages of a cache's slabs, as its page events told.
+    #[must_use]
+    pub fn migrate_of(&self, cache: CacheId) -> u8 {
+        self.migrates.get(cache.index()).copied().unwrap_or(0)
     }
 
     /// Slabs from before the recording that an event named: first page and cache.

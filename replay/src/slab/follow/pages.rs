@@ -36,6 +36,7 @@ impl Follow<'_> {
                 }
             };
             self.counts.slab_pages_allocs += 1;
+            self.note_migrate(cache, event.migrate);
             return Some(self.create(pfn, Some(event.order), cache, false, caches, cpu, watch));
         }
         let looks = self.looks(event, caches);
@@ -52,6 +53,15 @@ impl Follow<'_> {
         };
         self.frames.set(pfn, Note::Block(number));
         None
+    }
+
+    fn note_migrate(&mut self, cache: CacheId, migrate: u8) {
+        if cache != CacheId::UNKNOWN {
+            if self.migrates.len() <= cache.index() {
+                self.migrates.resize(cache.index() + 1, 0);
+            }
+            self.migrates[cache.index()] = migrate;
+        }
     }
 
     pub(super) fn looks(&self, event: &Event, caches: &Caches) -> Looks {

@@ -27,7 +27,8 @@ impl Follow<'_> {
         let first = self.rows(cache, objects, order == full, state);
         let before = if is_before { self.before_number(pfn, cache) } else { NONE };
         let is_whole = order == full;
-        let slab = KernelSlab { pfn, first, before, cache, objects, order, is_whole };
+        let slab =
+            KernelSlab { pfn, first, before, cache, objects, order, is_whole, is_live: true };
         let number = match self.free_slabs.pop() {
             Some(number) => {
                 self.slabs[number as usize] = slab;
@@ -90,6 +91,7 @@ impl Follow<'_> {
             }
             self.free_rows[place].push(slab.first);
         }
+        self.slabs[number as usize].is_live = false;
         self.free_slabs.push(number);
     }
 }
