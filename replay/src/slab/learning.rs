@@ -23,6 +23,8 @@ pub struct BeforeSlab {
     pub is_taken: bool,
     /// Its pages went back.
     pub is_released: bool,
+    /// The processor that allocated from it went on to another: it had nothing free then.
+    pub is_spent: bool,
 }
 
 /// A cache at the start.
@@ -102,6 +104,8 @@ pub struct Learning {
     pub traffic: Vec<SlabTraffic>,
     /// By cache: has sheaves.
     pub sheaves: Vec<bool>,
+    /// By cache and processor: the slab from before, or `NONE`, that it allocates from.
+    current: Vec<Vec<u32>>,
 }
 
 impl Learning {
@@ -110,6 +114,24 @@ impl Learning {
             self.traffic.resize(cache.index() + 1, SlabTraffic::default());
         }
         &mut self.traffic[cache.index()]
+    }
+
+    /// A processor allocates from a slab until nothing is free in it. An object allocated there
+    /// later, whose first event that is, was live at the start and freed without an event.
+    fn spend(&mut self, cache: CacheId, cpu: usize, before: u32) {
+        if self.current.len() <= cache.index() {
+            self.current.resize(cache.index() + 1, Vec::new());
+        }
+        let cpus = &mut self.current[cache.index()];
+        if cpus.len() <= cpu {
+            cpus.resize(cpu + 1, NONE);
+        }
+        let old = std::mem::replace(&mut cpus[cpu], before);
+        if old != before
+            && let Some(spent) = self.learned.before.get_mut(old as usize)
+        {
+            spent.is_spent = true;
+        }
     }
 
     /// Slabs that no event names: the first `/proc/slabinfo` minus those known at that moment.
@@ -161,11 +183,15 @@ impl Watch for Learning {
     fn alloc(&mut self, object: Object, slab: &KernelSlab, event: &Event) {
         let cpu = event.cpu.0;
         self.learned.cache_mut(object.cache).note_first(usize::from(cpu), slab.before);
+        let has_sheaves = self.sheaves.get(object.cache.index()) == Some(&true);
+        if !has_sheaves {
+            self.spend(object.cache, usize::from(cpu), slab.before);
+        }
         if slab.before == NONE {
             return;
         }
         let before = &mut self.learned.before[slab.before as usize];
-        let is_free_at_start = object.was == State::Untouched;
+        let is_free_at_start = object.was == State::Untouched && !before.is_spent;
         before.free += u16::from(is_free_at_start);
         let is_first = !before.is_taken;
         before.is_taken = true;
@@ -173,7 +199,7 @@ impl Watch for Learning {
         if is_first {
             start.taken.push((cpu, slab.before));
         }
-        if is_free_at_start && self.sheaves.get(object.cache.index()) == Some(&true) {
+        if is_free_at_start && has_sheaves {
             self.learned.cache_mut(object.cache).objects.push((cpu, slab.before));
         }
     }

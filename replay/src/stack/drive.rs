@@ -65,6 +65,8 @@ pub(super) struct Drive {
     policy: Box<dyn SlabPolicy>,
     /// By object row: where the policy put it.
     tokens: Vec<Token>,
+    /// By slab from before: objects free at the start that were not allocated yet.
+    left_free: Vec<u16>,
     recorded: Vec<Recorded>,
     /// By cache.
     strides: Vec<u32>,
@@ -97,6 +99,7 @@ impl Drive {
         let mut drive = Self {
             policy,
             tokens: Vec::new(),
+            left_free: learned.before.iter().map(|slab| slab.free).collect(),
             recorded: Vec::new(),
             strides: Vec::new(),
             sites: vec![(0, 0, 0); ground.sites.len()],
@@ -172,6 +175,21 @@ impl Drive {
             self.next_sample += 1;
         }
         self.next_stop = u64::MAX;
+    }
+
+    /// An object is allocated whose first event that is: free at the start, or freed unseen.
+    fn untouched(&mut self, slab: &KernelSlab, cache: CacheId, cpu: usize) {
+        match self.left_free.get_mut(slab.before as usize) {
+            Some(left) if *left > 0 => *left -= 1,
+            Some(_) => {
+                self.recorded[cache.index()].hidden_frees += 1;
+                let token = self.policy.before(slab.before, cache);
+                if token != NO_TOKEN {
+                    self.policy.free(token, cache, cpu);
+                }
+            }
+            None => {}
+        }
     }
 
     /// What the layer asked of the page allocator since the last call, and the flags of the request
@@ -326,7 +344,7 @@ impl Watch for Drive {
     }
 
     #[inline]
-    fn alloc(&mut self, object: Object, _: &KernelSlab, event: &Event) {
+    fn alloc(&mut self, object: Object, slab: &KernelSlab, event: &Event) {
         let cpu = usize::from(event.cpu.0);
         let recorded = &mut self.recorded[object.cache.index()];
         recorded.events += 1;
@@ -337,14 +355,18 @@ impl Watch for Drive {
             site.1 += event.bytes_requested;
             site.2 += event.bytes_allocated;
         }
-        let token = &mut self.tokens[object.number as usize];
         if object.was == State::Live {
             recorded.hidden_frees += 1;
-            self.policy.free(*token, object.cache, cpu);
+            let token = self.tokens[object.number as usize];
+            self.policy.free(token, object.cache, cpu);
         } else {
             self.live += 1;
             self.peak_live = self.peak_live.max(self.live);
+            if object.was == State::Untouched {
+                self.untouched(slab, object.cache, cpu);
+            }
         }
+        let token = &mut self.tokens[object.number as usize];
         self.gfp = event.gfp;
         let may_block = event.gfp & self.direct_reclaim != 0;
         let bytes = event.bytes_requested.min(u64::from(u32::MAX)) as u32;
