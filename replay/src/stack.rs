@@ -260,6 +260,8 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
     let mut learning = Learning::default();
     let sheaves = ground.caches.list().iter().map(|cache| cache.sheaf > 0);
     learning.sheaves = sheaves.collect();
+    let stacks = ground.caches.list().iter().map(|cache| cache.cpu_partial_slabs);
+    learning.stack_slabs = stacks.collect();
     let first_sample = ground.samples.first().map_or(u64::MAX, |sample| sample.stamp.after.0);
     let mut until_sample = None;
     let vmap_samples = std::mem::take(&mut ground.vmap_samples);

@@ -104,6 +104,10 @@ pub struct Learning {
     pub traffic: Vec<SlabTraffic>,
     /// By cache: has sheaves.
     pub sheaves: Vec<bool>,
+    /// By cache: partial slabs that a processor keeps.
+    pub stack_slabs: Vec<u32>,
+    /// By cache: processors that had to make a slab.
+    dry: Vec<Vec<u16>>,
     /// By cache and processor: the slab from before, or `NONE`, that it allocates from.
     current: Vec<Vec<u32>>,
 }
@@ -114,6 +118,33 @@ impl Learning {
             self.traffic.resize(cache.index() + 1, SlabTraffic::default());
         }
         &mut self.traffic[cache.index()]
+    }
+
+    /// A processor makes a slab only when the node's list and its own stack are empty.
+    fn run_dry(&mut self, cache: CacheId, cpu: u16) {
+        if self.dry.len() <= cache.index() {
+            self.dry.resize(cache.index() + 1, Vec::new());
+        }
+        let dry = &mut self.dry[cache.index()];
+        if !dry.contains(&cpu) {
+            dry.push(cpu);
+        }
+    }
+
+    /// A slab from before is allocated from for the first time after its processor had to make one,
+    /// or after another had to and more are taken than a processor's stack holds: it was full at
+    /// the start, and what is free in it was freed since.
+    fn must_have_been_full(&self, cache: CacheId, cpu: u16) -> bool {
+        let Some(dry) = self.dry.get(cache.index()).filter(|dry| !dry.is_empty()) else {
+            return false;
+        };
+        let limit = self.stack_slabs.get(cache.index()).copied().unwrap_or(0) as usize;
+        let taken = self
+            .learned
+            .caches
+            .get(cache.index())
+            .map_or(0, |start| start.taken.iter().filter(|(known, _)| *known == cpu).count());
+        dry.contains(&cpu) || taken > limit
     }
 
     /// A processor allocates from a slab until nothing is free in it. An object allocated there
@@ -156,12 +187,13 @@ impl Learning {
 }
 
 impl Watch for Learning {
-    fn created(&mut self, _: u32, slab: &KernelSlab, _: usize) {
+    fn created(&mut self, _: u32, slab: &KernelSlab, cpu: usize) {
         if slab.cache == CacheId::UNKNOWN {
             return;
         }
         if slab.before == NONE {
             self.traffic_of(slab.cache).made += 1;
+            self.run_dry(slab.cache, cpu as u16);
             return;
         }
         self.learned.before.push(BeforeSlab { objects: slab.objects, ..BeforeSlab::default() });
@@ -189,6 +221,10 @@ impl Watch for Learning {
         }
         if slab.before == NONE {
             return;
+        }
+        if !has_sheaves && !self.learned.before[slab.before as usize].is_taken {
+            let was_full = self.must_have_been_full(object.cache, cpu);
+            self.learned.before[slab.before as usize].is_spent |= was_full;
         }
         let before = &mut self.learned.before[slab.before as usize];
         let is_free_at_start = object.was == State::Untouched && !before.is_spent;
