@@ -7,6 +7,7 @@
 use kmemlab_trace::event::{Event, Kind};
 use kmemlab_trace::format;
 use kmemlab_trace::reader::Recording;
+use kmemlab_trace::snapshot::PageUse;
 
 use crate::engine::upper::Upper;
 use crate::engine::{Options, ReplayError, replay_under};
@@ -75,6 +76,8 @@ struct Ground {
     base: Option<DirectMap>,
     samples: Vec<SlabSample>,
     vmap_samples: Vec<VmapSample>,
+    /// Runs of pages in slabs at the start.
+    slab_runs: Vec<(u32, u32)>,
     has_pages: bool,
     has_objects: bool,
     has_areas: bool,
@@ -105,6 +108,7 @@ impl Ground {
             base: None,
             samples,
             vmap_samples: vmap::samples::all(recording)?,
+            slab_runs: slab_runs(recording)?,
             has_areas: recorded(Kind::VmapAlloc.name()),
             has_pages: recorded(Kind::PageAlloc.name()),
             has_objects: recorded(Kind::CacheAlloc.name()),
@@ -131,6 +135,7 @@ impl Ground {
     fn follow<'a>(&self) -> Follow<'a> {
         let base = self.base.map(|map| map.base);
         let mut follow = Follow::new(base, self.page_bytes, self.machine.end, self.has_pages);
+        follow.set_slab_runs(self.slab_runs.clone());
         if !self.rules.free_event_first {
             follow.expect_late_frees();
         }
@@ -148,6 +153,24 @@ impl Ground {
     fn site(&self, event: &Event) -> Site {
         self.sites.get(event.stack as usize).copied().unwrap_or_default()
     }
+}
+
+/// The pages that the first page map shows in slabs, as runs.
+fn slab_runs(recording: &Recording) -> Result<Vec<(u32, u32)>, ReplayError> {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for run in recording.page_map(&format::PAGEMAP_FIRST)? {
+        let run = run?;
+        let end = run.pfn.0.saturating_add(run.pages).min(u64::from(u32::MAX)) as u32;
+        if run.page_use != PageUse::Slab || run.pfn.0 >= u64::from(end) {
+            continue;
+        }
+        let start = run.pfn.0 as u32;
+        match runs.last_mut() {
+            Some(last) if last.1 == start => last.1 = end,
+            _ => runs.push((start, end)),
+        }
+    }
+    Ok(runs)
 }
 
 /// Replays the layers above pages.
@@ -292,12 +315,12 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
             }
         }
     }
+    let (marks, places, counts) = follow.into_marks();
+    learning.set_places(places);
     let until_sample = until_sample.unwrap_or_else(|| learning.traffic.clone());
     if let Some(sample) = ground.samples.first() {
         learning.count_nameless(&sample.rows, &ground.caches, &until_sample);
     }
-    let (marks, places, counts) = follow.into_marks();
-    learning.learned.places = places;
     let areas = areas.into_start();
     ground.vmap_samples = vmap_samples;
     Ok(First { slabs: learning.learned, marks, areas, counts })

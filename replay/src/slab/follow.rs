@@ -35,6 +35,26 @@ pub struct KernelSlab {
     pub is_live: bool,
 }
 
+/// A slab that no page event told of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// First page.
+    pub pfn: u32,
+    /// Its cache.
+    pub cache: CacheId,
+    /// It came in the recording: its page was no slab's before.
+    pub is_late: bool,
+}
+
+/// A slab about to be followed.
+#[derive(Clone, Copy, Debug)]
+struct Made {
+    pfn: u32,
+    order: Option<u8>,
+    cache: CacheId,
+    cpu: usize,
+}
+
 /// No such thing.
 pub const NONE: u32 = u32::MAX;
 
@@ -170,8 +190,12 @@ pub struct Follow<'a> {
     known: Option<(&'a Marks, usize)>,
     /// Page events are recorded.
     has_pages: bool,
-    /// Slabs that were there before, in the order of their first event.
-    before: Vec<(u32, CacheId)>,
+    /// Slabs that no page event told of, in the order of their first event.
+    before: Vec<Place>,
+    /// Runs of pages that the first page map shows in slabs; empty without one.
+    slab_runs: Vec<(u32, u32)>,
+    /// In the second pass: the next of `before` that came in the recording.
+    next_late: usize,
     last_large: (u32, u64),
     late_frees: bool,
     /// Migrate type by cache.
@@ -201,6 +225,8 @@ impl<'a> Follow<'a> {
             known: None,
             has_pages,
             before: Vec::new(),
+            slab_runs: Vec::new(),
+            next_late: 0,
             last_large: (0, 0),
             late_frees: false,
             migrates: Vec::new(),
@@ -218,14 +244,21 @@ impl<'a> Follow<'a> {
     pub fn start_from(
         &mut self,
         marks: &'a Marks,
-        before: &[(u32, CacheId)],
+        before: &[Place],
         caches: &Caches,
         watch: &mut impl Watch,
     ) {
         self.known = Some((marks, 0));
-        for (pfn, cache) in before {
-            self.create(*pfn, None, *cache, true, caches, 0, watch);
+        self.before = before.to_vec();
+        for (number, place) in before.iter().enumerate().filter(|(_, place)| !place.is_late) {
+            let made = Made { pfn: place.pfn, order: None, cache: place.cache, cpu: 0 };
+            self.create(made, number as u32, caches, watch);
         }
+    }
+
+    /// Runs of pages that were in slabs when the first page map was read, by rising page frame.
+    pub fn set_slab_runs(&mut self, runs: Vec<(u32, u32)>) {
+        self.slab_runs = runs;
     }
 
     /// A slab.
@@ -254,7 +287,7 @@ impl<'a> Follow<'a> {
 
     /// Slabs from before the recording that an event named: first page and cache.
     #[must_use]
-    pub fn before(&self) -> &[(u32, CacheId)] {
+    pub fn before(&self) -> &[Place] {
         &self.before
     }
 
@@ -274,7 +307,7 @@ impl<'a> Follow<'a> {
 
     /// Ends the first pass.
     #[must_use]
-    pub fn into_marks(mut self) -> (Marks, Vec<(u32, CacheId)>, FollowCounts) {
+    pub fn into_marks(mut self) -> (Marks, Vec<Place>, FollowCounts) {
         for candidate in std::mem::take(&mut self.candidates) {
             if candidate.looks == Looks::Slab {
                 self.counts.nameless_slabs += 1;

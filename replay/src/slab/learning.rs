@@ -10,7 +10,7 @@ use kmemlab_trace::event::Event;
 use kmemlab_trace::snapshot::SlabRow;
 
 use super::caches::{CacheId, Caches};
-use super::follow::{KernelSlab, NONE, Object, State, Watch};
+use super::follow::{KernelSlab, NONE, Object, Place, State, Watch};
 
 /// A slab from before the recording.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -67,8 +67,8 @@ pub struct Learned {
     pub before: Vec<BeforeSlab>,
     /// By cache.
     pub caches: Vec<CacheStart>,
-    /// By the number of the slab from before: its first page and cache.
-    pub places: Vec<(u32, CacheId)>,
+    /// By the number of the slab that no page event told of: where it is.
+    pub places: Vec<Place>,
 }
 
 impl Learned {
@@ -163,6 +163,20 @@ impl Learning {
         {
             spent.is_spent = true;
         }
+    }
+
+    /// Slabs that came in the recording are not part of the start.
+    pub fn set_places(&mut self, places: Vec<Place>) {
+        for start in &mut self.learned.caches {
+            let is_late = |number: &u32| places.get(*number as usize).is_some_and(|it| it.is_late);
+            start.slabs.retain(|number| !is_late(number));
+            start.taken.retain(|(_, number)| !is_late(number));
+            start.objects.retain(|(_, number)| !is_late(number));
+            for first in start.first_slab.iter_mut().filter(|first| is_late(first)) {
+                *first = NONE;
+            }
+        }
+        self.learned.places = places;
     }
 
     /// Slabs that no event names: the first `/proc/slabinfo` minus those known at that moment.

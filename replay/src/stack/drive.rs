@@ -9,7 +9,7 @@ use crate::policy::PolicySet;
 use crate::policy::slab::Host;
 use crate::slab::caches::{CacheId, Caches};
 use crate::slab::follow::{Follow, KernelSlab, NONE, Object, State, Watch};
-use crate::slab::learning::Learned;
+use crate::slab::learning::{BeforeSlab, Learned};
 use crate::slab::policy::{Ask, CacheCounts, NO_TOKEN, PageRequest, SlabPolicy, Token};
 
 /// By cache: what the recording did.
@@ -65,6 +65,8 @@ pub(super) struct Drive {
     policy: Box<dyn SlabPolicy>,
     /// By object row: where the policy put it.
     tokens: Vec<Token>,
+    /// By slab from before.
+    learned: Vec<BeforeSlab>,
     /// By slab from before: objects free at the start that were not allocated yet.
     left_free: Vec<u16>,
     recorded: Vec<Recorded>,
@@ -99,6 +101,7 @@ impl Drive {
         let mut drive = Self {
             policy,
             tokens: Vec::new(),
+            learned: learned.before.clone(),
             left_free: learned.before.iter().map(|slab| slab.free).collect(),
             recorded: Vec::new(),
             strides: Vec::new(),
@@ -325,6 +328,11 @@ impl Watch for Drive {
         if let Some(recorded) = self.recorded.get_mut(slab.cache.index()) {
             recorded.slabs += 1;
             recorded.made += u64::from(slab.before == NONE);
+            if self.is_started && slab.before != NONE {
+                recorded.unseen_slabs += 1;
+                let learned = self.learned.get(slab.before as usize).copied().unwrap_or_default();
+                self.policy.adopt(slab.before, slab.cache, &learned);
+            }
         }
     }
 
