@@ -62,6 +62,9 @@ pub(crate) struct RecordArgs {
     /// Time between snapshots of /proc
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = value::duration)]
     pub(crate) snapshot_every: Duration,
+    /// Read /sys/kernel/slab too, at the start and the end; shrinks every slab cache for it
+    #[arg(long)]
+    pub(crate) slab_detail: bool,
     /// Leave out the host's name, command lines and thread names
     #[arg(long)]
     pub(crate) anonymous: bool,

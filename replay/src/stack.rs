@@ -7,7 +7,7 @@
 use kmemlab_trace::event::{Event, Kind};
 use kmemlab_trace::format;
 use kmemlab_trace::reader::Recording;
-use kmemlab_trace::snapshot::PageUse;
+use kmemlab_trace::snapshot::{PageUse, SlabDetailRow};
 
 use crate::engine::upper::Upper;
 use crate::engine::{Options, ReplayError, replay_under};
@@ -76,6 +76,8 @@ struct Ground {
     base: Option<DirectMap>,
     samples: Vec<SlabSample>,
     vmap_samples: Vec<VmapSample>,
+    /// When the recorder had caches shrunk, in order of time.
+    shrinks: Vec<(u64, CacheId)>,
     /// Runs of pages in slabs at the start.
     slab_runs: Vec<(u32, u32)>,
     has_pages: bool,
@@ -98,7 +100,13 @@ impl Ground {
             caches.add_row(row);
         }
         let recorded = |name: &str| manifest.tracepoints.iter().any(|it| it.name == name);
+        let detail = samples::detail(recording)?;
+        for row in &detail {
+            caches.correct(row);
+        }
+        let shrinks = shrinks(&detail, &caches);
         let mut ground = Self {
+            shrinks,
             rules,
             vmap_rules: VmapRules::of(release),
             machine,
@@ -134,7 +142,7 @@ impl Ground {
 
     fn follow<'a>(&self) -> Follow<'a> {
         let base = self.base.map(|map| map.base);
-        let mut follow = Follow::new(base, self.page_bytes, self.machine.end, self.has_pages);
+        let mut follow = Follow::new(base, self.page_bytes, self.machine.end);
         follow.set_slab_runs(self.slab_runs.clone());
         if !self.rules.free_event_first {
             follow.expect_late_frees();
@@ -153,6 +161,15 @@ impl Ground {
     fn site(&self, event: &Event) -> Site {
         self.sites.get(event.stack as usize).copied().unwrap_or_default()
     }
+}
+
+/// When caches were shrunk.
+fn shrinks(detail: &[SlabDetailRow], caches: &Caches) -> Vec<(u64, CacheId)> {
+    let shrunk = detail.iter().filter(|row| row.key == "shrunk");
+    let of = |row: &SlabDetailRow| caches.find(&row.cache).map(|id| (row.stamp.after.0, id));
+    let mut list: Vec<(u64, CacheId)> = shrunk.filter_map(of).collect();
+    list.sort_unstable();
+    list
 }
 
 /// The pages that the first page map shows in slabs, as runs.
@@ -298,10 +315,14 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
     );
     let area_cache = ground.caches.find(AREA_CACHE).unwrap_or(CacheId::UNKNOWN);
     let mut names = Names::default();
+    let mut shrinks = ground.shrinks.clone().into_iter().peekable();
     for batch in recording.events()? {
         let batch = batch?;
         names.read(&batch, &ground.caches);
         for event in batch.iter_only(SLAB_KINDS | VMAP_KINDS) {
+            while let Some((_, cache)) = shrinks.next_if(|(at, _)| event.time.0 > *at) {
+                learning.shrunk(cache);
+            }
             if until_sample.is_none() && event.time.0 > first_sample {
                 until_sample = Some(learning.traffic.clone());
             }

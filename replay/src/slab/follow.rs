@@ -188,8 +188,6 @@ pub struct Follow<'a> {
     marks: Marks,
     /// In the second pass: the marks of the first, and how far it has come.
     known: Option<(&'a Marks, usize)>,
-    /// Page events are recorded.
-    has_pages: bool,
     /// Slabs that no page event told of, in the order of their first event.
     before: Vec<Place>,
     /// Runs of pages that the first page map shows in slabs; empty without one.
@@ -209,7 +207,7 @@ pub struct Follow<'a> {
 impl<'a> Follow<'a> {
     /// A follower up to that page frame.
     #[must_use]
-    pub fn new(base: Option<u64>, page_bytes: u64, end: u32, has_pages: bool) -> Self {
+    pub fn new(base: Option<u64>, page_bytes: u64, end: u32) -> Self {
         Self {
             base,
             page_shift: page_bytes.max(1).trailing_zeros(),
@@ -223,7 +221,6 @@ impl<'a> Follow<'a> {
             free_candidates: Vec::new(),
             marks: Marks::default(),
             known: None,
-            has_pages,
             before: Vec::new(),
             slab_runs: Vec::new(),
             next_late: 0,

@@ -120,6 +120,16 @@ impl Learning {
         &mut self.traffic[cache.index()]
     }
 
+    /// The cache was shrunk: what its processors held went to the node's list.
+    pub fn shrunk(&mut self, cache: CacheId) {
+        if let Some(current) = self.current.get_mut(cache.index()) {
+            current.fill(NONE);
+        }
+        if let Some(dry) = self.dry.get_mut(cache.index()) {
+            dry.clear();
+        }
+    }
+
     /// A processor makes a slab only when the node's list and its own stack are empty.
     fn run_dry(&mut self, cache: CacheId, cpu: u16) {
         if self.dry.len() <= cache.index() {

@@ -86,6 +86,7 @@ pub(super) struct Drive {
     is_open: bool,
     next_stop: u64,
     next_tick: u64,
+    next_shrink: usize,
     worst_percent: f64,
     sum_percent: f64,
     samples: u64,
@@ -116,6 +117,7 @@ impl Drive {
             is_open: false,
             next_stop: 0,
             next_tick: 0,
+            next_shrink: 0,
             worst_percent: 0.0,
             sum_percent: 0.0,
             samples: 0,
@@ -152,6 +154,12 @@ impl Drive {
     pub(super) fn time(&mut self, now: u64, ground: &Ground) {
         if ground.caches.list().len() > self.recorded.len() {
             self.learn(&ground.caches);
+        }
+        while let Some((at, cache)) = ground.shrinks.get(self.next_shrink).copied()
+            && now > at
+        {
+            self.policy.shrink(cache);
+            self.next_shrink += 1;
         }
         if now > self.next_stop {
             self.stop(now, ground);
