@@ -68,6 +68,9 @@ pub(crate) struct RecordArgs {
     /// Time between snapshots of /proc
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = value::duration)]
     pub(crate) snapshot_every: Duration,
+    /// Read /sys/kernel/slab too, at the start and the end; shrinks every slab cache for it
+    #[arg(long)]
+    pub(crate) slab_detail: bool,
     /// Leave out the host's name, command lines and thread names
     #[arg(long)]
     pub(crate) anonymous: bool,
@@ -111,12 +114,6 @@ pub(crate) struct ReplayArgs {
     /// Replay the layers above pages: slab caches and the vmalloc space
     #[arg(long)]
     pub(crate) stack: bool,
-    /// Slab layer other than the recorded one, as NAME[=KEY:VALUE,...]
-    #[arg(long, value_name = "POLICY", requires = "stack")]
-    pub(crate) slab: Option<String>,
-    /// vmalloc layer other than the recorded one, as NAME[=KEY:VALUE,...]
-    #[arg(long, value_name = "POLICY", requires = "stack")]
-    pub(crate) vmap: Option<String>,
     /// Check every law of the replay's state at each sample (slow)
     #[arg(long)]
     pub(crate) check: bool,

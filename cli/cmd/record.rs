@@ -30,6 +30,7 @@ pub(crate) fn run(args: RecordArgs) -> anyhow::Result<Answer> {
     options.counting = args.count;
     options.ring_bytes = args.ring;
     options.snapshot_every = args.snapshot_every;
+    options.slab_detail = args.slab_detail;
     options.command_line =
         std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let result = kmemlab_collector::record(&options, &control);

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use kmemlab_replay::policy::PolicySet;
 use kmemlab_replay::residue::{ResidueKey, ResidueSum};
 use kmemlab_replay::rules::{self, Rules};
 use kmemlab_replay::{Comparison, ModelResult, Options, Outcome, Row, Speed, Unsure};
@@ -25,13 +26,16 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<Answer> {
             run.recording
         );
     }
-    if args.stack {
-        return super::replay_stack::run(&recording, args, now);
-    }
     let rules = args.rules.as_deref().map(rules_of).transpose()?;
     let (recorded, _) = kmemlab_replay::rules_of(recording.manifest());
     let sets = args.policies.iter().map(|text| set_of(text, &rules.unwrap_or(recorded)));
     let policies = sets.collect::<anyhow::Result<Vec<_>>>()?;
+    if args.stack {
+        return super::replay_stack::run(&recording, args, policies, now);
+    }
+    if let Some(chosen) = policies.iter().find_map(PolicySet::above_pages) {
+        anyhow::bail!("{} acts above the pages; add --stack to run it", chosen.name);
+    }
     let options = Options { rules, policies, clock: Some(now), check: args.check };
     let mut samples = Samples::default();
     let mut keep = |row: Row<'_>| {

@@ -1,6 +1,10 @@
 //! `kmemlab replay --stack`: the layers above pages.
 
-use kmemlab_replay::stack::{CacheOutcome, StackOptions, StackOutcome, replay_stack};
+use kmemlab_replay::Outcome;
+use kmemlab_replay::policy::PolicySet;
+use kmemlab_replay::stack::{
+    CacheOutcome, SlabOutcome, StackOptions, StackOutcome, StackRun, VmapOutcome, replay_stack,
+};
 use kmemlab_trace::Recording;
 use serde_json::{Value, json};
 
@@ -11,11 +15,10 @@ use crate::json::rounded;
 pub(crate) fn run(
     recording: &Recording,
     args: &ReplayArgs,
+    policies: Vec<PolicySet>,
     clock: fn() -> u64,
 ) -> anyhow::Result<Answer> {
-    let options =
-        StackOptions { clock: Some(clock), slab: args.slab.clone(), vmap: args.vmap.clone() };
-    let mut outcome = replay_stack(recording, &options)?;
+    let mut outcome = replay_stack(recording, &StackOptions { policies, clock: Some(clock) })?;
     outcome.notes.splice(0..0, recording.notes().iter().cloned());
     if args.read.json {
         crate::json::print(&as_json(&outcome))?;
@@ -27,54 +30,100 @@ pub(crate) fn run(
 
 /// The keys are documented in `docs/json.md`.
 fn as_json(outcome: &StackOutcome) -> Value {
+    let baseline = &outcome.baseline;
+    let policies: Vec<Value> = outcome.policies.iter().map(policy).collect();
     json!({
         "events": outcome.events,
         "direct_map_base": outcome.direct_map.map(|map| format!("{:#x}", map.base)),
+        "direct_map_votes": outcome.direct_map.map(|map| map.votes),
         "stack": {
             "events_per_second": rounded(outcome.events_per_second().round()),
             "learning_ns": outcome.learning_ns,
-            "spent_ns": outcome.spent_ns,
-            "state_bytes": outcome.slab.state_bytes,
-            "live_objects_peak": outcome.slab.peak_live_objects,
+            "spent_ns": baseline.spent_ns,
+            "state_bytes": baseline.slab.state_bytes + baseline.vmap.state_bytes,
+            "live_objects_peak": baseline.slab.peak_live_objects,
         },
-        "slab": slab(outcome),
-        "vmalloc": vmalloc(outcome),
+        "residue": residue(outcome),
+        "recognised": {
+            "page_allocs": outcome.follow.slab_pages_allocs,
+            "page_frees": outcome.follow.slab_pages_frees,
+            "told_by_object": outcome.follow.told_by_object,
+            "nameless": outcome.follow.nameless_slabs,
+            "look_alikes": outcome.follow.look_alikes,
+        },
+        "slab": slab(&baseline.slab),
+        "vmalloc": vmalloc(&baseline.vmap),
+        "pages": baseline.pages.as_ref().map(pages),
+        "policies": policies,
         "notes": outcome.notes,
     })
 }
 
-fn slab(outcome: &StackOutcome) -> Value {
-    let (slab, follow) = (&outcome.slab, &outcome.follow);
-    let caches: Vec<Value> = slab.caches.iter().map(cache).collect();
+fn residue(outcome: &StackOutcome) -> Value {
+    let follow = &outcome.follow;
     json!({
-        "policy": slab.policy,
+        "object_events": follow.object_events,
+        "null_frees": follow.null_frees,
+        "failed_allocs": follow.failed_allocs,
+        "hidden_frees": follow.hidden_frees,
+        "hidden_frees_with_slab": follow.hidden_frees_with_slab,
+        "hidden_allocs": follow.hidden_allocs,
+        "frees_from_before": follow.frees_from_before,
+        "unknown_objects": follow.unknown_objects,
+        "unknown_frees": follow.unknown_frees,
+        "contradictions": follow.contradictions,
+        "large_kmallocs": follow.large_kmallocs,
+        "doubled_kmallocs": follow.doubled_kmallocs,
+        "unseen_slabs": follow.unseen_slabs,
+    })
+}
+
+/// One set of policies beside the baseline.
+fn policy(run: &StackRun) -> Value {
+    let chosen: Vec<Value> = run
+        .chosen
+        .iter()
+        .map(|chosen| {
+            let given = chosen.params.given().iter();
+            let params: serde_json::Map<_, _> =
+                given.map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect();
+            json!({ "role": chosen.role.name(), "name": chosen.name, "params": params })
+        })
+        .collect();
+    json!({
+        "name": run.name,
+        "policies": chosen,
+        "slab": slab(&run.slab),
+        "vmalloc": vmalloc(&run.vmap),
+        "pages": run.pages.as_ref().map(pages),
+    })
+}
+
+fn slab(slab: &SlabOutcome) -> Value {
+    let caches: Vec<Value> = slab.caches.iter().map(cache).collect();
+    let sites: Vec<Value> = slab
+        .sites
+        .iter()
+        .map(|site| {
+            json!({
+                "call_site": site.name,
+                "address": format!("{:#x}", site.address),
+                "allocations": site.allocs,
+                "bytes_requested": site.asked_bytes,
+                "bytes_allocated": site.given_bytes,
+            })
+        })
+        .collect();
+    json!({
         "samples": slab.samples,
         "pages_error_percent": rounded(slab.pages_error_percent),
         "pages_error_worst_percent": rounded(slab.pages_error_worst_percent),
+        "pages_model": slab.pages_model,
+        "pages_kernel": slab.pages_kernel,
         "followed_exact": slab.followed_exact,
         "followed": slab.followed,
         "followed_wrong_pages": slab.followed_wrong_pages,
-        "residue": {
-            "null_frees": follow.null_frees,
-            "failed_allocs": follow.failed_allocs,
-            "hidden_frees": follow.hidden_frees,
-            "hidden_frees_with_slab": follow.hidden_frees_with_slab,
-            "hidden_allocs": follow.hidden_allocs,
-            "frees_from_before": follow.frees_from_before,
-            "unknown_objects": follow.unknown_objects,
-            "unknown_frees": follow.unknown_frees,
-            "contradictions": follow.contradictions,
-            "large_kmallocs": follow.large_kmallocs,
-            "doubled_kmallocs": follow.doubled_kmallocs,
-            "unseen_slabs": follow.unseen_slabs,
-        },
-        "recognised": {
-            "page_allocs": follow.slab_pages_allocs,
-            "page_frees": follow.slab_pages_frees,
-            "told_by_object": follow.told_by_object,
-            "nameless": follow.nameless_slabs,
-            "look_alikes": follow.look_alikes,
-        },
+        "wasting_call_sites": sites,
         "caches": caches,
     })
 }
@@ -82,6 +131,7 @@ fn slab(outcome: &StackOutcome) -> Value {
 fn cache(cache: &CacheOutcome) -> Value {
     json!({
         "name": cache.name,
+        "events": cache.events,
         "new_slabs_model": cache.new_slabs_model,
         "new_slabs_kernel": cache.new_slabs_kernel,
         "released_slabs_model": cache.released_slabs_model,
@@ -93,14 +143,19 @@ fn cache(cache: &CacheOutcome) -> Value {
         "active_objects_kernel": cache.active_objects_kernel,
         "hidden_frees": cache.hidden_frees,
         "hidden_allocs": cache.hidden_allocs,
-        "events": cache.events,
+        "cause": cache.cause.name(),
+        "bytes_requested": cache.asked_bytes,
+        "bytes_allocated": cache.given_bytes,
+        "utilisation_percent": rounded(cache.utilisation_percent()),
+        "partial_waste_bytes": cache.partial_waste_bytes(),
+        "sparse_slabs": cache.occupancy.sparse_slabs,
+        "empty_slabs": cache.occupancy.empty_slabs,
+        "ping_pong_slabs": cache.ping_pong,
     })
 }
 
-fn vmalloc(outcome: &StackOutcome) -> Value {
-    let vmap = &outcome.vmap;
+fn vmalloc(vmap: &VmapOutcome) -> Value {
     json!({
-        "policy": vmap.policy,
         "allocs": vmap.allocs,
         "frees": vmap.frees,
         "address_exact_percent": rounded(vmap.address_exact_percent()),
@@ -129,5 +184,20 @@ fn vmalloc(outcome: &StackOutcome) -> Value {
         "hidden_frees": vmap.hidden_frees,
         "failures_model": vmap.failed_model,
         "failures_kernel": vmap.failed_kernel,
+    })
+}
+
+fn pages(pages: &Outcome) -> Value {
+    let (model, own) = (&pages.model, &pages.model.own);
+    json!({
+        "order_error_mean_percent": rounded(model.order_error_mean_percent),
+        "order_error_worst_percent": rounded(model.order_error_worst_percent),
+        "pfn_exact_percent": rounded(model.placement.exact_percent()),
+        "allocs": own.allocs,
+        "frees": own.frees,
+        "failures": own.failures,
+        "unplaced_frees": own.unplaced,
+        "bound_late": own.bound_late,
+        "digest": format!("{:016x}", pages.digest),
     })
 }

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use kmemlab_replay::stack::{StackOutcome, VmapOutcome};
+use kmemlab_replay::Outcome;
+use kmemlab_replay::stack::{CacheOutcome, SlabOutcome, StackOutcome, StackRun, VmapOutcome};
 use kmemlab_trace::Recording;
 
 use crate::text::{Table, bytes, count};
@@ -13,103 +14,143 @@ pub(crate) fn render(recording: &Recording, outcome: &StackOutcome) -> String {
     let host = &recording.manifest().host;
     let _ = writeln!(
         text,
-        "{}: Linux {}, {} events, slab policy {}",
+        "{}: Linux {}, {} events",
         recording.path().display(),
         host.kernel_release,
         count(outcome.events),
-        outcome.slab.policy
     );
     match outcome.direct_map {
         Some(map) => {
-            let _ = writeln!(
-                text,
-                "direct map at {:#x} ({} of {} votes)",
-                map.base,
-                count(map.votes),
-                count(map.of)
-            );
+            let (votes, of) = (count(map.votes), count(map.of));
+            let _ = writeln!(text, "direct map at {:#x} ({votes} of {of} votes)", map.base);
         }
         None => text.push_str("direct map not found\n"),
     }
     for note in &outcome.notes {
         let _ = writeln!(text, "note: {note}");
     }
-    text.push_str(&slab(outcome));
-    text.push_str(&vmalloc(&outcome.vmap));
+    let baseline = &outcome.baseline;
+    text.push_str(&caches(&baseline.slab));
+    text.push_str(&slab(&baseline.slab, outcome));
+    text.push_str(&sites(&baseline.slab));
+    text.push_str(&vmalloc(&baseline.vmap));
+    if let Some(outcome) = &baseline.pages {
+        text.push_str(&pages(outcome));
+    }
+    text.push_str(&policies(outcome));
     let _ = writeln!(
         text,
-        "\nspeed and state  {:.1} M events/s after a first pass of {:.1} s, {}",
+        "\nspeed and state  {:.1} M events/s after a first pass of {:.1} s, {}, {} live objects at most",
         outcome.events_per_second() / 1e6,
         outcome.learning_ns as f64 / 1e9,
-        bytes(outcome.slab.state_bytes)
+        bytes(baseline.slab.state_bytes),
+        count(baseline.slab.peak_live_objects)
     );
     text
 }
 
-fn slab(outcome: &StackOutcome) -> String {
-    let (slab, follow) = (&outcome.slab, &outcome.follow);
-    let mut text = String::from("\nSlab caches with new slabs: kernel / model\n");
+/// The caches that got slabs, those with most first.
+fn caches(slab: &SlabOutcome) -> String {
     let mut table = Table::new(
         [
             "cache",
             "new slabs",
+            "model",
             "",
-            "difference",
             "released",
-            "",
+            "model",
             "slabs",
-            "",
-            "followed",
-            "active objects",
-            "",
-            "hidden frees",
-            "allocs",
+            "model",
+            "objects",
+            "model",
+            "unseen",
+            "use",
+            "sparse",
         ],
         1,
     );
-    let mut caches: Vec<_> = slab
-        .caches
-        .iter()
-        .filter(|cache| cache.new_slabs_kernel + cache.new_slabs_model > 0)
-        .collect();
+    let is_busy = |cache: &&CacheOutcome| cache.new_slabs_kernel + cache.new_slabs_model > 0;
+    let mut caches: Vec<_> = slab.caches.iter().filter(is_busy).collect();
     caches.sort_by_key(|cache| std::cmp::Reverse(cache.new_slabs_kernel));
     for cache in caches {
-        let difference = cache.new_slabs_model as i64 - cache.new_slabs_kernel as i64;
+        let unseen = cache.hidden_frees + cache.hidden_allocs;
         table.row(vec![
             cache.name.clone(),
             count(cache.new_slabs_kernel),
             count(cache.new_slabs_model),
-            format!("{difference:+}"),
+            format!("{:+}", cache.new_slabs_model as i64 - cache.new_slabs_kernel as i64),
             count(cache.released_slabs_kernel),
             count(cache.released_slabs_model),
             count(cache.slabs_kernel),
             count(cache.slabs_model),
-            count(cache.slabs_followed),
             count(cache.active_objects_kernel),
             count(cache.active_objects_model),
-            count(cache.hidden_frees),
-            count(cache.hidden_allocs),
+            match cache.cause.name() {
+                Some(cause) => format!("{} {cause}", count(unseen)),
+                None => ".".to_owned(),
+            },
+            format!("{:.0}%", cache.utilisation_percent()),
+            count(cache.occupancy.sparse_slabs),
         ]);
     }
-    text.push_str(&table.render());
-    let _ = writeln!(
-        text,
-        "  slab pages       error mean {:.3}%, worst {:.3}% over {} samples",
-        slab.pages_error_percent, slab.pages_error_worst_percent, slab.samples
-    );
-    let _ = writeln!(
-        text,
-        "  page events      {} of {} caches and samples followed exactly, {} pages wrong",
+    format!("\nSlab caches, kernel and model\n{}", table.render())
+}
+
+fn slab(slab: &SlabOutcome, outcome: &StackOutcome) -> String {
+    let follow = &outcome.follow;
+    let mut text = String::new();
+    let mut line = |text_line: String| {
+        let _ = writeln!(text, "  {text_line}");
+    };
+    line(format!(
+        "slab pages       error mean {:.3}%, worst {:.3}% over {} samples; {} at the end",
+        slab.pages_error_percent,
+        slab.pages_error_worst_percent,
+        slab.samples,
+        count(slab.pages_model)
+    ));
+    line(format!(
+        "page events      {} allocated and {} freed for slabs ({} told by an object only, {} look alike); \
+         {} of {} counts of slabs as in slabinfo",
+        count(follow.slab_pages_allocs),
+        count(follow.slab_pages_frees),
+        count(follow.told_by_object),
+        count(follow.look_alikes),
         count(slab.followed_exact),
-        count(slab.followed),
-        count(slab.followed_wrong_pages)
-    );
-    let _ = writeln!(text, "  {follow:?}");
+        count(slab.followed)
+    ));
+    line(format!(
+        "without an event {} frees ({} until their slab went), {} allocations, {} slabs",
+        count(follow.hidden_frees),
+        count(follow.hidden_frees_with_slab),
+        count(follow.hidden_allocs),
+        count(follow.unseen_slabs)
+    ));
+    line(format!(
+        "not explained    {} objects in unknown pages, {} frees without a name, {} contradictions",
+        count(follow.unknown_objects),
+        count(follow.unknown_frees),
+        count(follow.contradictions)
+    ));
     text
 }
 
+fn sites(slab: &SlabOutcome) -> String {
+    let mut table = Table::new(["call site", "objects", "asked", "given", "waste"], 1);
+    for site in slab.sites.iter().take(5) {
+        table.row(vec![
+            site.name.clone(),
+            count(site.allocs),
+            bytes(site.asked_bytes),
+            bytes(site.given_bytes),
+            bytes(site.given_bytes - site.asked_bytes),
+        ]);
+    }
+    if table.is_empty() { String::new() } else { format!("\nMost wasted\n{}", table.render()) }
+}
+
 fn vmalloc(vmap: &VmapOutcome) -> String {
-    let mut text = format!("\nvmalloc space, policy {}: kernel / model\n", vmap.policy);
+    let mut text = "\nvmalloc space: kernel / model\n".to_owned();
     let mut line = |text_line: String| {
         let _ = writeln!(text, "  {text_line}");
     };
@@ -156,4 +197,69 @@ fn vmalloc(vmap: &VmapOutcome) -> String {
         count(vmap.hidden_frees)
     ));
     text
+}
+
+fn pages(outcome: &Outcome) -> String {
+    let (model, own) = (&outcome.model, &outcome.model.own);
+    let mut text = "\nPages under the layers\n".to_owned();
+    let _ = writeln!(
+        text,
+        "  order error      mean {:.3}%, worst {:.3}%; {:.2}% of the other allocations at the \
+         kernel's page",
+        model.order_error_mean_percent,
+        model.order_error_worst_percent,
+        model.placement.exact_percent()
+    );
+    let _ = writeln!(
+        text,
+        "  the layers'      {} blocks taken, {} given back, {} not placed, {} failed; {} pages of \
+         areas bound",
+        count(own.allocs),
+        count(own.frees),
+        count(own.unplaced),
+        count(own.failures),
+        count(own.bound_late)
+    );
+    text
+}
+
+/// The baseline and the other policies beside each other.
+fn policies(outcome: &StackOutcome) -> String {
+    if outcome.policies.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(
+        [
+            "policy",
+            "new slabs",
+            "released",
+            "slab pages",
+            "sparse",
+            "areas purged",
+            "holes",
+            "largest hole",
+            "order error",
+        ],
+        1,
+    );
+    let mut row = |name: &str, run: &StackRun| {
+        let sum = |of: fn(&CacheOutcome) -> u64| run.slab.caches.iter().map(of).sum::<u64>();
+        let error = run.pages.as_ref().map(|pages| pages.model.order_error_mean_percent);
+        table.row(vec![
+            name.to_owned(),
+            count(sum(|cache| cache.new_slabs_model)),
+            count(sum(|cache| cache.released_slabs_model)),
+            count(run.slab.pages_model),
+            count(sum(|cache| cache.occupancy.sparse_slabs)),
+            count(run.vmap.purged_areas_model),
+            count(run.vmap.holes),
+            bytes(run.vmap.largest_hole_model_bytes),
+            error.map_or_else(String::new, |error| format!("{error:.3}%")),
+        ]);
+    };
+    row("baseline", &outcome.baseline);
+    for run in &outcome.policies {
+        row(&run.name, run);
+    }
+    format!("\nPolicies\n{}", table.render())
 }

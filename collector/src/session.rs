@@ -60,6 +60,8 @@ pub struct RecordOptions {
     pub ring_bytes: u64,
     /// Time between snapshots.
     pub snapshot_every: Duration,
+    /// Shrink every slab cache and read `/sys/kernel/slab` at the start and at the end.
+    pub slab_detail: bool,
     /// kmemlab's own command line.
     pub command_line: Vec<String>,
     /// Leave out the host's name, its boot command line, our own command line and the names of
@@ -87,6 +89,7 @@ impl RecordOptions {
             counting: Counting::All,
             ring_bytes: Self::RING_BYTES,
             snapshot_every: Duration::from_secs(1),
+            slab_detail: false,
             command_line: Vec::new(),
             is_anonymous: false,
             tool: concat!("kmemlab ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -145,7 +148,8 @@ pub fn record(options: &RecordOptions, control: &Control) -> Result<Summary, Rec
     let mut seen = tasks::Seen::new(options.is_anonymous);
     let at_start = seen.scan(&root);
     let ranges = host.page_map_ranges();
-    let snapshots = Snapshots::new(root.clone(), ranges, jobs.clone(), seen);
+    let snapshots = Snapshots::new(root.clone(), ranges, jobs.clone(), seen)
+        .with_slab_detail(options.slab_detail);
     let snapshots = SnapshotThread::start(snapshots, options.snapshot_every)?;
     let mut feeder = Feeder::new(jobs, spare_out);
     feeder.send(Job::Shot(Shot::Tasks(at_start)));

@@ -9,16 +9,18 @@ use std::time::{Duration, Instant};
 
 use kmemlab_trace::format::{self, TableSpec};
 use kmemlab_trace::snapshot::{
-    BuddyRow, PageRun, PageTypeRow, SlabRow, Stamp, VmallocRow, VmstatRow, ZoneRow,
+    BuddyRow, PageRun, PageTypeRow, SlabDetailRow, SlabRow, Stamp, VmallocRow, VmstatRow, ZoneRow,
 };
 use kmemlab_trace::unit::Pfn;
 use kmemlab_trace::writer::RecordingWriter;
 
 use crate::addresses::ShownAddresses;
+use crate::clock;
 use crate::encode::Job;
 use crate::error::{Error, ParseError};
 use crate::proc::{buddyinfo, kpageflags, pagetypeinfo, slabinfo, vmallocinfo, vmstat, zoneinfo};
 use crate::root::Root;
+use crate::slab_detail;
 use crate::tasks::{self, Task};
 
 /// Steady snapshots between two of `/proc/vmallocinfo`, which is the dearest to read.
@@ -32,6 +34,7 @@ pub(crate) enum Shot {
     Pagetypeinfo(Stamp, Vec<PageTypeRow>),
     Vmstat(Stamp, Vec<VmstatRow>),
     Slabinfo(Stamp, Vec<SlabRow>),
+    SlabDetail(Stamp, Vec<SlabDetailRow>),
     Vmallocinfo(Stamp, Vec<VmallocRow>),
     /// Some runs of a page map.
     PageRuns(&'static TableSpec, Vec<PageRun>),
@@ -50,6 +53,7 @@ impl Shot {
             Self::Pagetypeinfo(stamp, rows) => writer.pagetypeinfo(stamp, &rows),
             Self::Vmstat(stamp, rows) => writer.vmstat(stamp, &rows),
             Self::Slabinfo(stamp, rows) => writer.slabinfo(stamp, &rows),
+            Self::SlabDetail(stamp, rows) => writer.slab_detail(stamp, &rows),
             Self::Vmallocinfo(stamp, rows) => writer.vmallocinfo(stamp, &rows),
             Self::PageRuns(spec, runs) => writer.page_runs(spec, &runs),
             Self::PageMapEnd(spec, stamp) => writer.flush_table(spec, stamp),
@@ -84,6 +88,8 @@ pub(crate) struct Snapshots {
     ranges: Vec<Range<Pfn>>,
     jobs: SyncSender<Job>,
     tasks: tasks::Seen,
+    /// Shrink the slab caches and read `/sys/kernel/slab` with the first and the last set.
+    with_slab_detail: bool,
     notes: Vec<String>,
 }
 
@@ -94,7 +100,12 @@ impl Snapshots {
         jobs: SyncSender<Job>,
         tasks: tasks::Seen,
     ) -> Self {
-        Self { root, ranges, jobs, tasks, notes: Vec::new() }
+        Self { root, ranges, jobs, tasks, with_slab_detail: false, notes: Vec::new() }
+    }
+
+    /// Also shrinks the slab caches and reads `/sys/kernel/slab` with the first and the last set.
+    pub(crate) fn with_slab_detail(self, is_wanted: bool) -> Self {
+        Self { with_slab_detail: is_wanted, ..self }
     }
 
     /// Answers each question with a message when it is done. Returns what could not be read and
@@ -148,8 +159,28 @@ impl Snapshots {
         self.zoneinfo()?;
         self.take(pagetypeinfo::PATH, pagetypeinfo::parse, Shot::Pagetypeinfo)?;
         self.take(vmstat::PATH, vmstat::parse, Shot::Vmstat)?;
+        self.slab_detail()?;
         self.take(slabinfo::PATH, slabinfo::parse, Shot::Slabinfo)?;
         self.vmallocinfo()
+    }
+
+    fn slab_detail(&mut self) -> Result<(), Closed> {
+        if !self.with_slab_detail {
+            return Ok(());
+        }
+        let rows = self.root.read(slabinfo::PATH).ok().and_then(|text| slabinfo::parse(&text).ok());
+        let caches: Vec<String> =
+            rows.unwrap_or_default().into_iter().map(|row| row.cache).collect();
+        let before = clock::now();
+        let rows = slab_detail::take(&self.root, &caches);
+        let stamp = Stamp { before, after: clock::now() };
+        let why = if rows.is_empty() {
+            "--slab-detail: there is no /sys/kernel/slab here, or we may not write to it"
+        } else {
+            slab_detail::NOTE
+        };
+        self.note(why.to_owned());
+        if rows.is_empty() { Ok(()) } else { self.send(Shot::SlabDetail(stamp, rows)) }
     }
 
     fn steady(&mut self, tick: u64) -> Result<(), Closed> {
@@ -167,6 +198,7 @@ impl Snapshots {
         let tasks = self.tasks.scan(&self.root);
         self.send(Shot::Tasks(tasks))?;
         self.vmallocinfo()?;
+        self.slab_detail()?;
         self.take(slabinfo::PATH, slabinfo::parse, Shot::Slabinfo)?;
         self.take(vmstat::PATH, vmstat::parse, Shot::Vmstat)?;
         self.take(pagetypeinfo::PATH, pagetypeinfo::parse, Shot::Pagetypeinfo)?;

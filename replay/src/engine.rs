@@ -30,6 +30,7 @@ mod residue;
 mod run;
 mod samples;
 mod start;
+pub(crate) mod upper;
 
 use emptied::Emptied;
 use habits::Habits;
@@ -39,6 +40,7 @@ use lengths::Lengths;
 use lists::Lists;
 use losses::Losses;
 use run::Run;
+use upper::{Fate, Upper};
 
 /// The events that the mirror or the model listen to.
 const KINDS: u64 = mirror::KINDS
@@ -69,8 +71,6 @@ pub enum ReplayError {
     Machine(NoMachine),
     /// A law of the model is broken: a bug.
     Law(String),
-    /// No such policy, or not with these parameters.
-    Policy(String),
 }
 
 impl std::fmt::Display for ReplayError {
@@ -78,7 +78,6 @@ impl std::fmt::Display for ReplayError {
         match self {
             Self::Trace(error) => error.fmt(f),
             Self::Machine(error) => error.fmt(f),
-            Self::Policy(why) => f.write_str(why),
             Self::Law(law) => {
                 write!(f, "the replay broke a law of its own: {law}; please report it")
             }
@@ -131,6 +130,16 @@ pub fn replay(
     options: &Options,
     observe: &mut dyn FnMut(Row<'_>),
 ) -> Result<Outcome, ReplayError> {
+    replay_under(recording, options, None, observe)
+}
+
+/// The same, with layers above the pages that ask for pages themselves.
+pub(crate) fn replay_under<'a>(
+    recording: &Recording,
+    options: &'a Options,
+    upper: Option<(&'a mut dyn Upper, &PolicySet)>,
+    observe: &'a mut dyn FnMut(Row<'_>),
+) -> Result<Outcome, ReplayError> {
     let manifest = recording.manifest();
     let (rules, rules_by_probe) =
         options.rules.map_or_else(|| rules_of(manifest), |rules| (rules, Vec::new()));
@@ -143,6 +152,10 @@ pub fn replay(
     let learned = learn(recording, &machine, seed.clone(), &mut lengths)?;
     let mut replay =
         Replay::new(recording, machine, seed, (learned, lengths), start, options, observe)?;
+    if let Some((upper, set)) = upper {
+        replay.upper = Some(upper);
+        replay.models = vec![Run::new(set.clone(), replay.mirror.memory().machine())];
+    }
     replay.outcome.notes = notes;
     replay.outcome.rules_by_probe = rules_by_probe;
     let mut batches = recording.events()?;
@@ -150,7 +163,8 @@ pub fn replay(
         let batch = batch?;
         replay.names.clear();
         replay.names.extend((0..batch.names()).map(|n| batch.name(n as u16).to_owned()));
-        for event in batch.iter_only(KINDS) {
+        let kinds = replay.upper.as_mut().map_or(0, |upper| upper.batch(&batch));
+        for event in batch.iter_only(KINDS | kinds) {
             replay.event(&event)?;
         }
         replay.outcome.events += batch.len() as u64;
@@ -215,6 +229,7 @@ struct Replay<'a> {
     active: Vec<bool>,
     kernel: KernelCounts,
     worker: Worker,
+    upper: Option<&'a mut dyn Upper>,
     outcome: Outcome,
 }
 
@@ -265,6 +280,7 @@ impl<'a> Replay<'a> {
             first_event: None,
             last_event: 0,
             kernel: KernelCounts::new(machine.cpus),
+            upper: None,
             outcome,
         })
     }
@@ -280,6 +296,9 @@ impl<'a> Replay<'a> {
         }
         self.kernel.moved.begin();
         self.has_begun = true;
+        if let Some(upper) = &mut self.upper {
+            upper.begin(&mut |input| self.inputs.push(Input::Upper(input)));
+        }
     }
 
     fn now(&self) -> u64 {
@@ -300,6 +319,24 @@ impl<'a> Replay<'a> {
             self.begin_models();
         }
         self.last_event = time;
+        let fate = self.upper.as_mut().map_or(Fate::Pages, |upper| upper.event(event));
+        if fate != Fate::Object {
+            self.page_event(event, fate);
+        }
+        if let Some(upper) = &mut self.upper {
+            upper.take(&mut |input| self.inputs.push(Input::Upper(input)));
+        }
+        if self.inputs.len() >= 65_536 {
+            self.run_models();
+        }
+        if self.open.is_some() || self.lists.is_open() {
+            self.look();
+        }
+        Ok(())
+    }
+
+    /// The mirror follows, the models are told.
+    fn page_event(&mut self, event: &Event, fate: Fate) {
         self.mirror.step(event);
         if !self.mirror.misfits().is_empty() {
             self.misfits(event);
@@ -309,14 +346,7 @@ impl<'a> Replay<'a> {
         {
             self.habits.watch(event, self.mirror.effects(), zone, &mut self.start);
         }
-        self.listen(event);
-        if self.inputs.len() >= 65_536 {
-            self.run_models();
-        }
-        if self.open.is_some() || self.lists.is_open() {
-            self.look();
-        }
-        Ok(())
+        self.listen(event, fate);
     }
 
     fn finish(mut self) -> Result<Outcome, ReplayError> {

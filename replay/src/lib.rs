@@ -31,6 +31,6 @@ mod worker;
 pub use engine::{Options, ReplayError, Row, SampleRow, replay, rules_of};
 pub use outcome::{
     Comparison, DriftPoint, FallbackError, MirrorResult, ModelResult, MovedError, Outcome,
-    PcpCounts, Placement, PolicyOutcome, Speed, Unsure, UnusableError, UnusableIndex,
+    OwnCounts, PcpCounts, Placement, PolicyOutcome, Speed, Unsure, UnusableError, UnusableIndex,
     ZoneComparison,
 };

@@ -159,6 +159,8 @@ pub struct ModelResult {
     pub state_bytes: u64,
     /// Speed.
     pub speed: Speed,
+    /// What layers above the pages asked for.
+    pub own: OwnCounts,
 }
 
 /// How often the model put an allocation where the kernel did.
@@ -337,4 +339,19 @@ pub struct ZoneComparison {
     pub mirror: Vec<u64>,
     /// The model.
     pub model: Vec<u64>,
+}
+
+/// What layers above the pages asked for and gave back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OwnCounts {
+    /// Blocks taken.
+    pub allocs: u64,
+    /// Blocks given back.
+    pub frees: u64,
+    /// Requests that found no memory.
+    pub failures: u64,
+    /// Blocks given back that were never placed: they were there before, nobody knows where.
+    pub unplaced: u64,
+    /// Pages taken without an event and bound to the kernel's later.
+    pub bound_late: u64,
 }

@@ -15,7 +15,9 @@ mod params;
 pub mod percpu;
 pub mod placement;
 mod set;
+pub mod slab;
 mod view;
+pub mod vmap;
 pub mod watermark;
 
 pub use block::BlockPolicy;
@@ -24,7 +26,9 @@ pub use params::{BadPolicy, Param, Params};
 pub use percpu::PerCpuPolicy;
 pub use placement::PlacementPolicy;
 pub use set::{Chosen, PolicySet};
+pub use slab::SlabLayer;
 pub use view::View;
+pub use vmap::VmapLayer;
 pub use watermark::WatermarkPolicy;
 
 /// One policy of a registry.
@@ -55,12 +59,29 @@ pub enum Role {
     PerCpu,
     /// How much memory is kept back.
     Watermark,
+    /// How objects are laid out in slabs (`replay --stack`).
+    Slab,
+    /// Where vmalloc's areas go (`replay --stack`).
+    Vmap,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: &'static [Role] =
-        &[Role::Placement, Role::Block, Role::Fallback, Role::PerCpu, Role::Watermark];
+    pub const ALL: &'static [Role] = &[
+        Role::Placement,
+        Role::Block,
+        Role::Fallback,
+        Role::PerCpu,
+        Role::Watermark,
+        Role::Slab,
+        Role::Vmap,
+    ];
+
+    /// Whether it decides above the pages, which `replay --stack` runs only.
+    #[must_use]
+    pub fn is_above_pages(self) -> bool {
+        matches!(self, Self::Slab | Self::Vmap)
+    }
 
     /// Its name in a policy file.
     #[must_use]
@@ -71,6 +92,8 @@ impl Role {
             Self::Fallback => "fallback",
             Self::PerCpu => "percpu",
             Self::Watermark => "watermark",
+            Self::Slab => "slab",
+            Self::Vmap => "vmap",
         }
     }
 
@@ -83,6 +106,8 @@ impl Role {
             Self::Fallback => "how a request takes from another migrate type's free lists",
             Self::PerCpu => "how long per-CPU lists grow and how much moves at once",
             Self::Watermark => "how much memory is kept back",
+            Self::Slab => "how objects are laid out in slabs, and when a slab goes back (--stack)",
+            Self::Vmap => "which hole of the vmalloc space an area gets (--stack)",
         }
     }
 }
@@ -119,6 +144,8 @@ pub fn all() -> Vec<Listed> {
         .chain(of(Role::Fallback, fallback::ALL))
         .chain(of(Role::PerCpu, percpu::ALL))
         .chain(of(Role::Watermark, watermark::ALL))
+        .chain(of(Role::Slab, slab::ALL))
+        .chain(of(Role::Vmap, vmap::ALL))
         .collect()
 }
 

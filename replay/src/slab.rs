@@ -7,13 +7,14 @@
 
 pub mod base;
 pub mod caches;
+pub mod classic;
 pub mod follow;
 mod frames;
 pub mod geometry;
 pub mod gfp;
 pub mod learning;
 pub mod policy;
-pub mod registry;
 pub mod rules;
 pub mod samples;
+pub mod slob;
 pub mod slub;

@@ -4,12 +4,15 @@
 //! state of the slabs at the start; the second lets the layers decide and compares them with
 //! `/proc/slabinfo` and `/proc/vmallocinfo`.
 
-use kmemlab_trace::EventBatch;
-use kmemlab_trace::event::{Column, Event, Kind};
+use kmemlab_trace::event::{Event, Kind};
+use kmemlab_trace::format;
 use kmemlab_trace::reader::Recording;
+use kmemlab_trace::snapshot::{PageUse, SlabDetailRow};
 
-use crate::ReplayError;
+use crate::engine::upper::Upper;
+use crate::engine::{Options, ReplayError, replay_under};
 use crate::machine::Machine;
+use crate::policy::PolicySet;
 use crate::rules::Rules;
 use crate::slab::base::{BaseVotes, DirectMap};
 use crate::slab::caches::{CacheId, Caches, Site};
@@ -20,19 +23,21 @@ use crate::slab::learning::{Learned, Learning};
 use crate::slab::rules::SlabRules;
 use crate::slab::samples::{self, SlabSample};
 use crate::vmap;
-use crate::vmap::drive::VmapDrive;
 use crate::vmap::layer::Vmap;
 use crate::vmap::rules::VmapRules;
 use crate::vmap::samples::VmapSample;
 use crate::vmap::start::{VmapLearning, VmapStart};
 
 mod drive;
+mod layers;
+mod names;
 mod outcome;
 mod sites;
 
 pub use crate::vmap::drive::VmapOutcome;
-use drive::Drive;
-pub use outcome::{CacheOutcome, SlabOutcome, StackOutcome};
+use layers::Layers;
+use names::Names;
+pub use outcome::{CacheOutcome, Cause, SiteOutcome, SlabOutcome, StackOutcome, StackRun};
 
 /// Events that the slab layer is followed by.
 const SLAB_KINDS: u64 = Kind::PageAlloc.bit()
@@ -53,15 +58,14 @@ const AREA_CACHE: &str = "vmap_area";
 /// How the layers are to run.
 #[derive(Clone, Debug, Default)]
 pub struct StackOptions {
+    /// Sets of policies to run beside the baseline.
+    pub policies: Vec<PolicySet>,
     /// Monotonic nanoseconds, to tell how fast it went; it changes nothing else.
     pub clock: Option<fn() -> u64>,
-    /// Slab policy, `NAME[=parameters]`; the kernel's own without it.
-    pub slab: Option<String>,
-    /// vmalloc policy, the same way.
-    pub vmap: Option<String>,
 }
 
 /// What both passes share.
+#[derive(Clone, Debug)]
 struct Ground {
     rules: SlabRules,
     vmap_rules: VmapRules,
@@ -72,6 +76,10 @@ struct Ground {
     base: Option<DirectMap>,
     samples: Vec<SlabSample>,
     vmap_samples: Vec<VmapSample>,
+    /// When the recorder had caches shrunk, in order of time.
+    shrinks: Vec<(u64, CacheId)>,
+    /// Runs of pages in slabs at the start.
+    slab_runs: Vec<(u32, u32)>,
     has_pages: bool,
     has_objects: bool,
     has_areas: bool,
@@ -92,7 +100,13 @@ impl Ground {
             caches.add_row(row);
         }
         let recorded = |name: &str| manifest.tracepoints.iter().any(|it| it.name == name);
+        let detail = samples::detail(recording)?;
+        for row in &detail {
+            caches.correct(row);
+        }
+        let shrinks = shrinks(&detail, &caches);
         let mut ground = Self {
+            shrinks,
             rules,
             vmap_rules: VmapRules::of(release),
             machine,
@@ -102,6 +116,7 @@ impl Ground {
             base: None,
             samples,
             vmap_samples: vmap::samples::all(recording)?,
+            slab_runs: slab_runs(recording)?,
             has_areas: recorded(Kind::VmapAlloc.name()),
             has_pages: recorded(Kind::PageAlloc.name()),
             has_objects: recorded(Kind::CacheAlloc.name()),
@@ -127,7 +142,8 @@ impl Ground {
 
     fn follow<'a>(&self) -> Follow<'a> {
         let base = self.base.map(|map| map.base);
-        let mut follow = Follow::new(base, self.page_bytes, self.machine.end, self.has_pages);
+        let mut follow = Follow::new(base, self.page_bytes, self.machine.end);
+        follow.set_slab_runs(self.slab_runs.clone());
         if !self.rules.free_event_first {
             follow.expect_late_frees();
         }
@@ -135,39 +151,43 @@ impl Ground {
     }
 
     /// The vmalloc layer, with nothing in it yet.
-    fn vmap(&self, options: &StackOptions) -> Result<(Vmap, String), ReplayError> {
-        let spec = options.vmap.as_deref().unwrap_or(vmap::registry::DEFAULT);
-        let tuning = vmap::registry::tuning(spec).map_err(ReplayError::Policy)?;
+    fn vmap(&self, set: &PolicySet) -> Vmap {
         let cpus = self.machine.cpus;
         let lazy = vmap::rules::lazy_max_pages(cpus as u32, self.page_bytes);
-        Ok((Vmap::new(self.vmap_rules, tuning, cpus, lazy, self.page_bytes), spec.to_owned()))
+        Vmap::new(self.vmap_rules, set.vmap.tuning(), cpus, lazy, self.page_bytes)
     }
 
     #[inline]
     fn site(&self, event: &Event) -> Site {
         self.sites.get(event.stack as usize).copied().unwrap_or_default()
     }
+}
 
-    /// The caches that the batch's names stand for, made where they are new.
-    fn names(&mut self, batch: &EventBatch, ids: &mut Vec<CacheId>) {
-        ids.clear();
-        for number in 0..batch.names() {
-            let known = self.caches.find(batch.name(number as u16));
-            ids.push(known.unwrap_or(CacheId::UNKNOWN));
+/// When caches were shrunk.
+fn shrinks(detail: &[SlabDetailRow], caches: &Caches) -> Vec<(u64, CacheId)> {
+    let shrunk = detail.iter().filter(|row| row.key == "shrunk");
+    let of = |row: &SlabDetailRow| caches.find(&row.cache).map(|id| (row.stamp.after.0, id));
+    let mut list: Vec<(u64, CacheId)> = shrunk.filter_map(of).collect();
+    list.sort_unstable();
+    list
+}
+
+/// The pages that the first page map shows in slabs, as runs.
+fn slab_runs(recording: &Recording) -> Result<Vec<(u32, u32)>, ReplayError> {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for run in recording.page_map(&format::PAGEMAP_FIRST)? {
+        let run = run?;
+        let end = run.pfn.0.saturating_add(run.pages).min(u64::from(u32::MAX)) as u32;
+        if run.page_use != PageUse::Slab || run.pfn.0 >= u64::from(end) {
+            continue;
+        }
+        let start = run.pfn.0 as u32;
+        match runs.last_mut() {
+            Some(last) if last.1 == start => last.1 = end,
+            _ => runs.push((start, end)),
         }
     }
-
-    #[inline]
-    fn cache_of(&mut self, event: &Event, batch: &EventBatch, ids: &mut [CacheId]) -> CacheId {
-        if !event.has(Column::Name) {
-            return CacheId::UNKNOWN;
-        }
-        let Some(id) = ids.get_mut(usize::from(event.name)) else { return CacheId::UNKNOWN };
-        if *id == CacheId::UNKNOWN && event.has(Column::BytesAllocated) {
-            *id = self.caches.named(batch.name(event.name), event.bytes_allocated);
-        }
-        *id
-    }
+    Ok(runs)
 }
 
 /// Replays the layers above pages.
@@ -179,38 +199,55 @@ pub fn replay_stack(
     let begin = now();
     let mut ground = Ground::new(recording)?;
     let first = learn(recording, &mut ground)?;
-    let mut outcome = StackOutcome { follow: first.counts, ..StackOutcome::default() };
     let learned_at = now();
-    let mut drive = Drive::new(&ground, &first.slabs, options)?;
-    let vmap_samples = std::mem::take(&mut ground.vmap_samples);
-    let (vmap, vmap_name) = ground.vmap(options)?;
-    let mut areas = VmapDrive::new(vmap, &vmap_samples, &first.areas);
-    let mut follow = ground.follow();
-    follow.start_from(&first.marks, &first.slabs.places, &ground.caches, &mut drive);
-    drive.begin(&ground.caches, &first.slabs);
-    let mut ids = Vec::new();
+    let baseline = PolicySet::baseline(&ground.machine.rules);
+    let mut outcome = StackOutcome {
+        follow: first.counts,
+        direct_map: ground.base,
+        learning_ns: learned_at - begin,
+        events: recording.rows_of(format::EVENTS),
+        baseline: run(recording, &ground, &first, &baseline, options.clock)?,
+        ..StackOutcome::default()
+    };
+    for set in &options.policies {
+        outcome.policies.push(run(recording, &ground, &first, set, options.clock)?);
+    }
+    notes(&ground, &mut outcome);
+    Ok(outcome)
+}
+
+/// One set of policies: the layers alone, compared with the kernel's files, then over the page
+/// model.
+fn run(
+    recording: &Recording,
+    ground: &Ground,
+    first: &First,
+    set: &PolicySet,
+    clock: Option<fn() -> u64>,
+) -> Result<StackRun, ReplayError> {
+    let now = || clock.map_or(0, |clock| clock());
+    let begin = now();
+    let mut layers = Layers::new(ground, first, set);
     for batch in recording.events()? {
         let batch = batch?;
-        ground.names(&batch, &mut ids);
+        layers.names(&batch);
         for event in batch.iter_only(SLAB_KINDS | VMAP_KINDS) {
-            if VMAP_KINDS & event.kind.bit() != 0 {
-                areas.event(&event);
-                continue;
-            }
-            drive.time(event.time.0, &ground);
-            step(&mut follow, &mut ground, &event, &batch, &mut ids, &mut drive);
+            layers.step(&event);
         }
-        drive.learn(&ground.caches);
-        outcome.events += batch.len() as u64;
+        layers.forget_requests();
     }
-    drive.finish(&ground, &follow, &mut outcome);
-    outcome.vmap = areas.finish(vmap_name);
-    let end = now();
-    outcome.learning_ns = learned_at - begin;
-    outcome.spent_ns = end - learned_at;
-    outcome.direct_map = ground.base;
-    notes(&ground, !vmap_samples.is_empty(), &mut outcome);
-    Ok(outcome)
+    let mut run = layers.finish();
+    sites::name(recording, &mut run.slab.sites)?;
+    run.name.clone_from(&set.name);
+    run.chosen.clone_from(&set.chosen);
+    run.spent_ns = now() - begin;
+    if ground.has_pages && ground.has_objects {
+        let mut layers = Layers::new(ground, first, set);
+        let options = Options { clock, ..Options::default() };
+        let upper = Some((&mut layers as &mut dyn Upper, set));
+        run.pages = Some(replay_under(recording, &options, upper, &mut |_| {})?);
+    }
+    Ok(run)
 }
 
 #[inline]
@@ -218,25 +255,35 @@ fn step(
     follow: &mut Follow<'_>,
     ground: &mut Ground,
     event: &Event,
-    batch: &EventBatch,
-    ids: &mut [CacheId],
+    names: &mut Names,
     watch: &mut impl Watch,
-) -> Option<CacheId> {
+) -> Step {
     match event.kind {
-        Kind::PageAlloc => {
-            follow.page_alloc(event, &ground.caches, watch);
-            None
-        }
-        Kind::PageFree => {
-            follow.page_free(event, watch);
-            None
-        }
+        Kind::PageAlloc => match follow.page_alloc(event, &ground.caches, watch) {
+            Some(_) => Step::SlabPages,
+            None => Step::Other,
+        },
+        Kind::PageFree if follow.page_free(event, watch) => Step::SlabPages,
+        Kind::PageFree => Step::Other,
         _ => {
-            let named = ground.cache_of(event, batch, ids);
+            let named = names.cache_of(event, &mut ground.caches);
             let site = ground.site(event);
-            follow.object(event, named, site, &ground.caches, watch)
+            match follow.object(event, named, site, &ground.caches, watch) {
+                Some(cache) => Step::Object(cache),
+                None => Step::Other,
+            }
         }
     }
+}
+
+/// What an event turned out to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    /// Pages of a slab.
+    SlabPages,
+    /// An object of that cache.
+    Object(CacheId),
+    Other,
 }
 
 /// What the first pass found.
@@ -253,6 +300,8 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
     let mut learning = Learning::default();
     let sheaves = ground.caches.list().iter().map(|cache| cache.sheaf > 0);
     learning.sheaves = sheaves.collect();
+    let stacks = ground.caches.list().iter().map(|cache| cache.cpu_partial_slabs);
+    learning.stack_slabs = stacks.collect();
     let first_sample = ground.samples.first().map_or(u64::MAX, |sample| sample.stamp.after.0);
     let mut until_sample = None;
     let vmap_samples = std::mem::take(&mut ground.vmap_samples);
@@ -265,11 +314,15 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
         ground.page_bytes,
     );
     let area_cache = ground.caches.find(AREA_CACHE).unwrap_or(CacheId::UNKNOWN);
-    let mut ids = Vec::new();
+    let mut names = Names::default();
+    let mut shrinks = ground.shrinks.clone().into_iter().peekable();
     for batch in recording.events()? {
         let batch = batch?;
-        ground.names(&batch, &mut ids);
+        names.read(&batch, &ground.caches);
         for event in batch.iter_only(SLAB_KINDS | VMAP_KINDS) {
+            while let Some((_, cache)) = shrinks.next_if(|(at, _)| event.time.0 > *at) {
+                learning.shrunk(cache);
+            }
             if until_sample.is_none() && event.time.0 > first_sample {
                 until_sample = Some(learning.traffic.clone());
             }
@@ -277,25 +330,26 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
                 areas.event(&event);
                 continue;
             }
-            let cache = step(&mut follow, ground, &event, &batch, &mut ids, &mut learning);
-            if cache == Some(area_cache) && event.kind != Kind::CacheFree {
+            let found = step(&mut follow, ground, &event, &mut names, &mut learning);
+            if found == Step::Object(area_cache) && event.kind != Kind::CacheFree {
                 areas.object(&event);
             }
         }
     }
+    let (marks, places, counts) = follow.into_marks();
+    learning.set_places(places);
     let until_sample = until_sample.unwrap_or_else(|| learning.traffic.clone());
     if let Some(sample) = ground.samples.first() {
         learning.count_nameless(&sample.rows, &ground.caches, &until_sample);
     }
-    let (marks, places, counts) = follow.into_marks();
-    learning.learned.places = places;
     let areas = areas.into_start();
     ground.vmap_samples = vmap_samples;
     Ok(First { slabs: learning.learned, marks, areas, counts })
 }
 
 /// What is missing, in whole sentences.
-fn notes(ground: &Ground, has_vmallocinfo: bool, outcome: &mut StackOutcome) {
+fn notes(ground: &Ground, outcome: &mut StackOutcome) {
+    let has_vmallocinfo = !ground.vmap_samples.is_empty();
     let mut note = |text: &str| outcome.notes.push(text.to_owned());
     if !ground.has_objects {
         note(

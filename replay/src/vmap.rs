@@ -5,7 +5,6 @@
 
 pub mod drive;
 pub mod layer;
-pub mod registry;
 pub mod rules;
 pub mod samples;
 pub mod space;

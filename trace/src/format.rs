@@ -159,6 +159,20 @@ pub const SLABINFO: TableSpec = TableSpec {
     ],
 };
 
+/// `/sys/kernel/slab`.
+pub const SLAB_DETAIL: TableSpec = TableSpec {
+    name: "slab_detail",
+    file: "snapshots/slab_detail.arrows",
+    help: "/sys/kernel/slab: one file of one cache a row; with --slab-detail only",
+    columns: &[
+        BEFORE,
+        AFTER,
+        col("cache", Word, "cache name, as in slabinfo"),
+        col("key", Word, "the file's name; shrunk: the recorder had the cache shrunk then"),
+        col("value", I64, "the first number in it"),
+    ],
+};
+
 /// `/proc/vmstat`.
 pub const VMSTAT: TableSpec = TableSpec {
     name: "vmstat",
@@ -263,6 +277,7 @@ pub const TABLES: &[TableSpec] = &[
     PAGETYPEINFO,
     ZONEINFO,
     SLABINFO,
+    SLAB_DETAIL,
     VMSTAT,
     VMALLOCINFO,
     PAGEMAP_FIRST,

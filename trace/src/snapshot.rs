@@ -80,6 +80,20 @@ pub struct SlabRow {
     pub slabs: u64,
 }
 
+/// `/sys/kernel/slab/CACHE/FILE`: one number. The key `shrunk` stands for the moment at which the
+/// recorder made the kernel shrink the cache.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SlabDetailRow {
+    /// When this file was read, or the cache was shrunk.
+    pub stamp: Stamp,
+    /// Cache name, as in `/proc/slabinfo`.
+    pub cache: String,
+    /// Name of the file.
+    pub key: String,
+    /// The first number in it.
+    pub value: i64,
+}
+
 /// `/proc/vmstat`: one counter.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VmstatRow {

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::format::{self, INDEX_TABLE, TableSpec};
 use crate::manifest::{End, Manifest};
 use crate::snapshot::{
-    BuddyRow, PageRun, PageTypeRow, SlabRow, Stamp, VmallocRow, VmstatRow, ZoneRow,
+    BuddyRow, PageRun, PageTypeRow, SlabDetailRow, SlabRow, Stamp, VmallocRow, VmstatRow, ZoneRow,
 };
 use crate::stream::{IndexRow, Stream};
 use crate::table::{Cell, TableBuilder, schema};
@@ -383,6 +383,21 @@ impl RecordingWriter {
             self.row(&format::SLABINFO, &cells)?;
         }
         self.flush_table(&format::SLABINFO, stamp)
+    }
+
+    /// Writes what `/sys/kernel/slab` told, each file with its own moment.
+    pub fn slab_detail(&mut self, stamp: Stamp, rows: &[SlabDetailRow]) -> Result<(), Error> {
+        for row in rows {
+            let cells = [
+                Cell::U64(row.stamp.before.0),
+                Cell::U64(row.stamp.after.0),
+                Cell::Str(&row.cache),
+                Cell::Str(&row.key),
+                Cell::I64(row.value),
+            ];
+            self.row(&format::SLAB_DETAIL, &cells)?;
+        }
+        self.flush_table(&format::SLAB_DETAIL, stamp)
     }
 
     /// Writes one `/proc/vmstat`.

@@ -4,6 +4,7 @@ use kmemlab_trace::event::{Event, Kind};
 use kmemlab_trace::unit::NodeId;
 
 use super::Replay;
+use super::upper::{Fate, UpperInput};
 use crate::mirror::Effect;
 use crate::model::Request;
 
@@ -37,12 +38,16 @@ pub(super) enum Input {
     Decay { cpu: usize },
     /// Compaction or reclaim emptied a processor's lists.
     Emptied { zone: usize, cpu: usize },
+    /// A free of a page that a layer above took without an event.
+    FreeTaken { cpu: usize, kernel: u32, direct: bool },
+    /// What a layer above asks for.
+    Upper(UpperInput),
 }
 
 impl Replay<'_> {
     /// What the model may know of the event.
     #[inline]
-    pub(super) fn listen(&mut self, event: &Event) {
+    pub(super) fn listen(&mut self, event: &Event, fate: Fate) {
         let (mut direct, mut late, mut batched, mut kept) = (false, false, false, false);
         if self.has_begun {
             self.kernel.count(event, self.mirror.memory());
@@ -97,6 +102,9 @@ impl Replay<'_> {
                     self.inputs.push(Input::Failed { request });
                 }
                 let Some(kernel) = self.pfn(event) else { return };
+                if fate == Fate::Own {
+                    return;
+                }
                 self.inputs.push(if late {
                     Input::Told { kernel, order }
                 } else {
@@ -106,7 +114,9 @@ impl Replay<'_> {
             Kind::PageFree => {
                 self.outcome.page_events += 1;
                 let Some(kernel) = self.pfn(event).filter(|_| !kept) else { return };
-                if !batched {
+                if fate == Fate::Taken && event.order == 0 && !batched {
+                    self.inputs.push(Input::FreeTaken { cpu, kernel, direct });
+                } else if fate != Fate::Own && !batched {
                     self.inputs.push(Input::Free { cpu, kernel, order: event.order, direct });
                 }
                 if !event.context.is_task() && !direct {

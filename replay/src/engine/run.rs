@@ -3,6 +3,7 @@
 
 use super::KernelCounts;
 use super::inputs::Input;
+use super::upper::OwnBlocks;
 use crate::binding::{Bindings, Bound};
 use crate::compare::Tally;
 use crate::machine::Machine;
@@ -20,6 +21,8 @@ pub(super) struct Run {
     bindings: Bindings,
     pub(super) tally: Tally,
     placement: Placement,
+    /// Blocks of the layers above.
+    own: OwnBlocks,
     pub(super) spent_ns: u64,
 }
 
@@ -31,6 +34,7 @@ impl Run {
             bindings: Bindings::new(machine.end, machine.block_order, machine.orders),
             tally: Tally::default(),
             placement: Placement::default(),
+            own: OwnBlocks::default(),
             spent_ns: 0,
         }
     }
@@ -57,7 +61,10 @@ impl Run {
     fn input(&mut self, model: &mut Model, input: Input) {
         match input {
             Input::Alloc { kernel, request } => self.alloc(model, kernel, &request, false),
-            Input::Bulk { kernel, request } => self.alloc(model, kernel, &request, true),
+            Input::Bulk { kernel, request } => match self.own.owed(&request) {
+                Some(pfn) => self.bindings.bind(kernel, Bound { pfn, order: 0 }),
+                None => self.alloc(model, kernel, &request, true),
+            },
             Input::Failed { request } => model.refuse(&request),
             Input::Free { cpu, kernel, order, direct } => match self.bindings.take(kernel, order) {
                 None => model.free_from_before(cpu, kernel, order, direct),
@@ -87,6 +94,16 @@ impl Run {
             Input::KswapdNaps => model.kswapd_naps(),
             Input::Decay { cpu } => model.decay(cpu),
             Input::Emptied { zone, cpu } => model.drain_set(zone, cpu),
+            Input::FreeTaken { cpu, kernel, direct } => {
+                let bound = self.bindings.take(kernel, 0).map(|bound| bound.pfn);
+                let pfn = bound.or_else(|| self.own.any_owed(cpu)).unwrap_or(kernel);
+                if direct {
+                    model.free_direct(pfn, 0);
+                } else {
+                    model.free(cpu, pfn, 0);
+                }
+            }
+            Input::Upper(input) => self.own.take(model, input),
         }
     }
 
@@ -128,6 +145,7 @@ impl Run {
             result.state_bytes = model.state_bytes() + self.bindings.bytes();
             result.fallback.model = model.fallbacks;
             result.work = model.memory().work;
+            result.own = self.own.counts;
             result.moved.model_refills = model.moved.refills();
             result.moved.model_drains = model.moved.drains();
             let shared = kernel.moved.moved.shared(&model.moved);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{
     BadPolicy, BlockPolicy, Entry, FallbackPolicy, Params, PerCpuPolicy, PlacementPolicy, Role,
-    WatermarkPolicy, all, block, fallback, percpu, placement, watermark,
+    SlabLayer, VmapLayer, WatermarkPolicy, all, block, fallback, percpu, placement, slab, vmap,
+    watermark,
 };
 use crate::rules::Rules;
 
@@ -36,6 +37,10 @@ pub struct PolicySet {
     pub percpu: Arc<dyn PerCpuPolicy>,
     /// Memory kept back.
     pub watermark: Arc<dyn WatermarkPolicy>,
+    /// Slabs.
+    pub slab: Arc<dyn SlabLayer>,
+    /// The vmalloc space.
+    pub vmap: Arc<dyn VmapLayer>,
 }
 
 impl PolicySet {
@@ -50,6 +55,8 @@ impl PolicySet {
             fallback: fallback::baseline(rules),
             percpu: percpu::baseline(rules),
             watermark: watermark::baseline(),
+            slab: slab::baseline(),
+            vmap: vmap::baseline(),
         }
     }
 
@@ -70,6 +77,12 @@ impl PolicySet {
         }
         set.name = text.to_owned();
         Ok(set)
+    }
+
+    /// The policies that act above the pages only.
+    #[must_use]
+    pub fn above_pages(&self) -> Option<&Chosen> {
+        self.chosen.iter().find(|chosen| chosen.role.is_above_pages())
     }
 
     /// Puts a policy in its role. Of each role one can be chosen.
@@ -96,6 +109,8 @@ impl PolicySet {
             Role::Fallback => self.fallback = make(fallback::ALL, name, &params, rules)?,
             Role::PerCpu => self.percpu = make(percpu::ALL, name, &params, rules)?,
             Role::Watermark => self.watermark = make(watermark::ALL, name, &params, rules)?,
+            Role::Slab => self.slab = make(slab::ALL, name, &params, rules)?,
+            Role::Vmap => self.vmap = make(vmap::ALL, name, &params, rules)?,
         }
         self.chosen.push(Chosen { role: listed.role, name: name.to_owned(), params });
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use kmemlab_trace::event::{Column, Event};
-use kmemlab_trace::snapshot::SlabRow;
+use kmemlab_trace::snapshot::{SlabDetailRow, SlabRow};
 
 use super::geometry::{self, Parameters};
 use super::gfp::GfpBits;
@@ -107,6 +107,23 @@ impl Caches {
         let order = row.pages_per_slab.max(1).next_power_of_two().trailing_zeros() as u8;
         let objects = row.objects_per_slab.clamp(1, 32_767) as u16;
         self.add(&row.cache, row.object_size_bytes, order.min(10), objects);
+    }
+
+    /// Takes over what `/sys/kernel/slab` says of a cache.
+    pub fn correct(&mut self, row: &SlabDetailRow) {
+        let Some(id) = self.find(&row.cache) else { return };
+        let cache = &mut self.list[id.index()];
+        let value = u32::try_from(row.value).unwrap_or(0);
+        match row.key.as_str() {
+            "min_partial" => cache.min_partial = value,
+            "sheaf_capacity" => cache.sheaf = value,
+            "cpu_partial" => {
+                let objects = u32::from(cache.objects);
+                cache.cpu_partial_objects = value;
+                cache.cpu_partial_slabs = geometry::cpu_partial_slabs(value, objects);
+            }
+            _ => {}
+        }
     }
 
     fn add(&mut self, name: &str, stride: u64, order: u8, objects: u16) -> CacheId {

@@ -31,6 +31,28 @@ pub struct KernelSlab {
     pub order: u8,
     /// Holds as many objects as the cache's slabs do.
     pub is_whole: bool,
+    /// Its pages have not gone back.
+    pub is_live: bool,
+}
+
+/// A slab that no page event told of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// First page.
+    pub pfn: u32,
+    /// Its cache.
+    pub cache: CacheId,
+    /// It came in the recording: its page was no slab's before.
+    pub is_late: bool,
+}
+
+/// A slab about to be followed.
+#[derive(Clone, Copy, Debug)]
+struct Made {
+    pfn: u32,
+    order: Option<u8>,
+    cache: CacheId,
+    cpu: usize,
 }
 
 /// No such thing.
@@ -166,12 +188,16 @@ pub struct Follow<'a> {
     marks: Marks,
     /// In the second pass: the marks of the first, and how far it has come.
     known: Option<(&'a Marks, usize)>,
-    /// Page events are recorded.
-    has_pages: bool,
-    /// Slabs that were there before, in the order of their first event.
-    before: Vec<(u32, CacheId)>,
+    /// Slabs that no page event told of, in the order of their first event.
+    before: Vec<Place>,
+    /// Runs of pages that the first page map shows in slabs; empty without one.
+    slab_runs: Vec<(u32, u32)>,
+    /// In the second pass: the next of `before` that came in the recording.
+    next_late: usize,
     last_large: (u32, u64),
     late_frees: bool,
+    /// Migrate type by cache.
+    migrates: Vec<u8>,
     /// Frees without a name in pages that no event had named before.
     early: HashMap<u32, Vec<u64>>,
     /// What could not be taken as said.
@@ -181,7 +207,7 @@ pub struct Follow<'a> {
 impl<'a> Follow<'a> {
     /// A follower up to that page frame.
     #[must_use]
-    pub fn new(base: Option<u64>, page_bytes: u64, end: u32, has_pages: bool) -> Self {
+    pub fn new(base: Option<u64>, page_bytes: u64, end: u32) -> Self {
         Self {
             base,
             page_shift: page_bytes.max(1).trailing_zeros(),
@@ -195,10 +221,12 @@ impl<'a> Follow<'a> {
             free_candidates: Vec::new(),
             marks: Marks::default(),
             known: None,
-            has_pages,
             before: Vec::new(),
+            slab_runs: Vec::new(),
+            next_late: 0,
             last_large: (0, 0),
             late_frees: false,
+            migrates: Vec::new(),
             early: HashMap::new(),
             counts: FollowCounts::default(),
         }
@@ -213,14 +241,21 @@ impl<'a> Follow<'a> {
     pub fn start_from(
         &mut self,
         marks: &'a Marks,
-        before: &[(u32, CacheId)],
+        before: &[Place],
         caches: &Caches,
         watch: &mut impl Watch,
     ) {
         self.known = Some((marks, 0));
-        for (pfn, cache) in before {
-            self.create(*pfn, None, *cache, true, caches, 0, watch);
+        self.before = before.to_vec();
+        for (number, place) in before.iter().enumerate().filter(|(_, place)| !place.is_late) {
+            let made = Made { pfn: place.pfn, order: None, cache: place.cache, cpu: 0 };
+            self.create(made, number as u32, caches, watch);
         }
+    }
+
+    /// Runs of pages that were in slabs when the first page map was read, by rising page frame.
+    pub fn set_slab_runs(&mut self, runs: Vec<(u32, u32)>) {
+        self.slab_runs = runs;
     }
 
     /// A slab.
@@ -236,9 +271,20 @@ impl<'a> Follow<'a> {
         &self.states[first..first + usize::from(slab.objects)]
     }
 
+    /// Every slab that is there.
+    pub fn live_slabs(&self) -> impl Iterator<Item = &KernelSlab> {
+        self.slabs.iter().filter(|slab| slab.is_live)
+    }
+
+    /// Migrate type of the pages of a cache's slabs, as its page events told.
+    #[must_use]
+    pub fn migrate_of(&self, cache: CacheId) -> u8 {
+        self.migrates.get(cache.index()).copied().unwrap_or(0)
+    }
+
     /// Slabs from before the recording that an event named: first page and cache.
     #[must_use]
-    pub fn before(&self) -> &[(u32, CacheId)] {
+    pub fn before(&self) -> &[Place] {
         &self.before
     }
 
@@ -258,7 +304,7 @@ impl<'a> Follow<'a> {
 
     /// Ends the first pass.
     #[must_use]
-    pub fn into_marks(mut self) -> (Marks, Vec<(u32, CacheId)>, FollowCounts) {
+    pub fn into_marks(mut self) -> (Marks, Vec<Place>, FollowCounts) {
         for candidate in std::mem::take(&mut self.candidates) {
             if candidate.looks == Looks::Slab {
                 self.counts.nameless_slabs += 1;

@@ -10,7 +10,7 @@ use kmemlab_trace::event::Event;
 use kmemlab_trace::snapshot::SlabRow;
 
 use super::caches::{CacheId, Caches};
-use super::follow::{KernelSlab, NONE, Object, State, Watch};
+use super::follow::{KernelSlab, NONE, Object, Place, State, Watch};
 
 /// A slab from before the recording.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -23,6 +23,8 @@ pub struct BeforeSlab {
     pub is_taken: bool,
     /// Its pages went back.
     pub is_released: bool,
+    /// The processor that allocated from it went on to another: it had nothing free then.
+    pub is_spent: bool,
 }
 
 /// A cache at the start.
@@ -65,8 +67,8 @@ pub struct Learned {
     pub before: Vec<BeforeSlab>,
     /// By cache.
     pub caches: Vec<CacheStart>,
-    /// By the number of the slab from before: its first page and cache.
-    pub places: Vec<(u32, CacheId)>,
+    /// By the number of the slab that no page event told of: where it is.
+    pub places: Vec<Place>,
 }
 
 impl Learned {
@@ -102,6 +104,12 @@ pub struct Learning {
     pub traffic: Vec<SlabTraffic>,
     /// By cache: has sheaves.
     pub sheaves: Vec<bool>,
+    /// By cache: partial slabs that a processor keeps.
+    pub stack_slabs: Vec<u32>,
+    /// By cache: processors that had to make a slab.
+    dry: Vec<Vec<u16>>,
+    /// By cache and processor: the slab from before, or `NONE`, that it allocates from.
+    current: Vec<Vec<u32>>,
 }
 
 impl Learning {
@@ -110,6 +118,75 @@ impl Learning {
             self.traffic.resize(cache.index() + 1, SlabTraffic::default());
         }
         &mut self.traffic[cache.index()]
+    }
+
+    /// The cache was shrunk: what its processors held went to the node's list.
+    pub fn shrunk(&mut self, cache: CacheId) {
+        if let Some(current) = self.current.get_mut(cache.index()) {
+            current.fill(NONE);
+        }
+        if let Some(dry) = self.dry.get_mut(cache.index()) {
+            dry.clear();
+        }
+    }
+
+    /// A processor makes a slab only when the node's list and its own stack are empty.
+    fn run_dry(&mut self, cache: CacheId, cpu: u16) {
+        if self.dry.len() <= cache.index() {
+            self.dry.resize(cache.index() + 1, Vec::new());
+        }
+        let dry = &mut self.dry[cache.index()];
+        if !dry.contains(&cpu) {
+            dry.push(cpu);
+        }
+    }
+
+    /// A slab from before is allocated from for the first time after its processor had to make one,
+    /// or after another had to and more are taken than a processor's stack holds: it was full at
+    /// the start, and what is free in it was freed since.
+    fn must_have_been_full(&self, cache: CacheId, cpu: u16) -> bool {
+        let Some(dry) = self.dry.get(cache.index()).filter(|dry| !dry.is_empty()) else {
+            return false;
+        };
+        let limit = self.stack_slabs.get(cache.index()).copied().unwrap_or(0) as usize;
+        let taken = self
+            .learned
+            .caches
+            .get(cache.index())
+            .map_or(0, |start| start.taken.iter().filter(|(known, _)| *known == cpu).count());
+        dry.contains(&cpu) || taken > limit
+    }
+
+    /// A processor allocates from a slab until nothing is free in it. An object allocated there
+    /// later, whose first event that is, was live at the start and freed without an event.
+    fn spend(&mut self, cache: CacheId, cpu: usize, before: u32) {
+        if self.current.len() <= cache.index() {
+            self.current.resize(cache.index() + 1, Vec::new());
+        }
+        let cpus = &mut self.current[cache.index()];
+        if cpus.len() <= cpu {
+            cpus.resize(cpu + 1, NONE);
+        }
+        let old = std::mem::replace(&mut cpus[cpu], before);
+        if old != before
+            && let Some(spent) = self.learned.before.get_mut(old as usize)
+        {
+            spent.is_spent = true;
+        }
+    }
+
+    /// Slabs that came in the recording are not part of the start.
+    pub fn set_places(&mut self, places: Vec<Place>) {
+        for start in &mut self.learned.caches {
+            let is_late = |number: &u32| places.get(*number as usize).is_some_and(|it| it.is_late);
+            start.slabs.retain(|number| !is_late(number));
+            start.taken.retain(|(_, number)| !is_late(number));
+            start.objects.retain(|(_, number)| !is_late(number));
+            for first in start.first_slab.iter_mut().filter(|first| is_late(first)) {
+                *first = NONE;
+            }
+        }
+        self.learned.places = places;
     }
 
     /// Slabs that no event names: the first `/proc/slabinfo` minus those known at that moment.
@@ -134,12 +211,13 @@ impl Learning {
 }
 
 impl Watch for Learning {
-    fn created(&mut self, _: u32, slab: &KernelSlab, _: usize) {
+    fn created(&mut self, _: u32, slab: &KernelSlab, cpu: usize) {
         if slab.cache == CacheId::UNKNOWN {
             return;
         }
         if slab.before == NONE {
             self.traffic_of(slab.cache).made += 1;
+            self.run_dry(slab.cache, cpu as u16);
             return;
         }
         self.learned.before.push(BeforeSlab { objects: slab.objects, ..BeforeSlab::default() });
@@ -161,11 +239,19 @@ impl Watch for Learning {
     fn alloc(&mut self, object: Object, slab: &KernelSlab, event: &Event) {
         let cpu = event.cpu.0;
         self.learned.cache_mut(object.cache).note_first(usize::from(cpu), slab.before);
+        let has_sheaves = self.sheaves.get(object.cache.index()) == Some(&true);
+        if !has_sheaves {
+            self.spend(object.cache, usize::from(cpu), slab.before);
+        }
         if slab.before == NONE {
             return;
         }
+        if !has_sheaves && !self.learned.before[slab.before as usize].is_taken {
+            let was_full = self.must_have_been_full(object.cache, cpu);
+            self.learned.before[slab.before as usize].is_spent |= was_full;
+        }
         let before = &mut self.learned.before[slab.before as usize];
-        let is_free_at_start = object.was == State::Untouched;
+        let is_free_at_start = object.was == State::Untouched && !before.is_spent;
         before.free += u16::from(is_free_at_start);
         let is_first = !before.is_taken;
         before.is_taken = true;
@@ -173,7 +259,7 @@ impl Watch for Learning {
         if is_first {
             start.taken.push((cpu, slab.before));
         }
-        if is_free_at_start && self.sheaves.get(object.cache.index()) == Some(&true) {
+        if is_free_at_start && has_sheaves {
             self.learned.cache_mut(object.cache).objects.push((cpu, slab.before));
         }
     }

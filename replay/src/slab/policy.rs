@@ -2,13 +2,26 @@
 //! back. One file and one line in [`ALL`] make a policy.
 
 use super::caches::{CacheId, Caches};
-use super::learning::Learned;
+use super::learning::{BeforeSlab, Learned};
 
 /// The policy's own name for an object: where it put it.
 pub type Token = u32;
 
 /// No object.
 pub const NO_TOKEN: Token = u32::MAX;
+
+/// A request for an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ask {
+    /// From which cache.
+    pub cache: CacheId,
+    /// On which processor.
+    pub cpu: usize,
+    /// Bytes asked for.
+    pub bytes: u32,
+    /// The caller may sleep.
+    pub may_block: bool,
+}
 
 /// A request of the slab layer to the page allocator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,16 +90,29 @@ impl Occupancy {
     }
 }
 
+/// Where a slab of a policy comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// It stands for that slab from before.
+    Before(u32),
+    /// It stands for one from before that no event names.
+    Nameless,
+    /// The policy made it.
+    Made,
+}
+
 /// A slab layer.
 pub trait SlabPolicy: std::fmt::Debug {
     /// Starts from what the kernel had.
     fn seed(&mut self, caches: &Caches, learned: &Learned);
     /// The token of a live object in a slab from before.
     fn before(&mut self, before: u32, cache: CacheId) -> Token;
+    /// A slab that came to be without an event: it stands beside those from before.
+    fn adopt(&mut self, before: u32, cache: CacheId, learned: &BeforeSlab);
     /// Makes room for caches that came to be known since.
     fn learn(&mut self, caches: &Caches);
     /// Serves a request.
-    fn alloc(&mut self, cache: CacheId, cpu: usize, may_block: bool) -> Token;
+    fn alloc(&mut self, ask: &Ask) -> Token;
     /// Takes an object back.
     fn free(&mut self, token: Token, cache: CacheId, cpu: usize);
     /// Time goes on, in nanoseconds.
@@ -95,10 +121,14 @@ pub trait SlabPolicy: std::fmt::Debug {
     fn shrink(&mut self, _cache: CacheId) {}
     /// The cache as `/proc/slabinfo` would count it.
     fn counts(&self, cache: CacheId) -> CacheCounts;
+    /// Pages of all slabs.
+    fn pages(&self) -> u64;
     /// How full the slabs are, by cache.
     fn occupancy(&self) -> Vec<Occupancy>;
     /// Requests to the page allocator since the last call are appended.
     fn take_requests(&mut self, into: &mut Vec<PageRequest>);
+    /// Every slab there is: its number, cache and order, and where it comes from.
+    fn slabs(&self, visit: &mut dyn FnMut(u32, CacheId, u8, Origin));
     /// Bytes of state held.
     fn state_bytes(&self) -> u64;
 }

@@ -1,7 +1,8 @@
 //! What `/proc/slabinfo` said, sample by sample.
 
 use kmemlab_trace::reader::Recording;
-use kmemlab_trace::snapshot::{SlabRow, Stamp};
+use kmemlab_trace::snapshot::{SlabDetailRow, SlabRow, Stamp};
+use kmemlab_trace::table::Cell;
 use kmemlab_trace::unit::Nanos;
 use kmemlab_trace::{Error, format};
 
@@ -39,4 +40,25 @@ pub fn all(recording: &Recording) -> Result<Vec<SlabSample>, Error> {
         samples.push(SlabSample { stamp, rows });
     }
     Ok(samples)
+}
+
+/// What `/sys/kernel/slab` said, in order of time; empty without `--slab-detail`.
+pub fn detail(recording: &Recording) -> Result<Vec<SlabDetailRow>, Error> {
+    let mut rows = Vec::new();
+    for batch in recording.table(&format::SLAB_DETAIL)? {
+        let batch = batch?;
+        for row in 0..batch.rows() {
+            let (before, after) = (Nanos(batch.number(row, 0)), Nanos(batch.number(row, 1)));
+            rows.push(SlabDetailRow {
+                stamp: Stamp { before, after },
+                cache: batch.text(row, 2).to_owned(),
+                key: batch.text(row, 3).to_owned(),
+                value: match batch.cell(row, 4) {
+                    Cell::I64(value) => value,
+                    _ => 0,
+                },
+            });
+        }
+    }
+    Ok(rows)
 }

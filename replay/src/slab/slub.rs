@@ -5,8 +5,10 @@
 
 use super::caches::{CacheId, Caches};
 use super::follow::NONE;
-use super::learning::Learned;
-use super::policy::{CacheCounts, NO_TOKEN, Occupancy, PageRequest, SlabPolicy, Token};
+use super::learning::{BeforeSlab, Learned};
+use super::policy::{
+    Ask, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, SlabPolicy, Token,
+};
 use super::rules::SlabRules;
 
 mod lists;
@@ -55,6 +57,7 @@ struct Slab {
     order: u8,
     next: u32,
     previous: u32,
+    origin: Origin,
 }
 
 /// What one processor holds of a cache (`struct kmem_cache_cpu`).
@@ -213,19 +216,19 @@ impl Slub {
             state.ping_pong += 1;
         }
         let (objects, order) = (state.objects, state.order);
-        let number = self.place_slab(cache, objects, 0);
+        let number = self.place_slab(cache, objects, 0, Origin::Made);
         self.requests.push(PageRequest::Alloc { slab: number, cache, order });
         number
     }
 
     /// A slab with so many objects in use, on no list.
-    fn place_slab(&mut self, cache: CacheId, objects: u16, used: u16) -> u32 {
+    fn place_slab(&mut self, cache: CacheId, objects: u16, used: u16, origin: Origin) -> u32 {
         let state = self.cache_mut(cache);
         state.slabs += 1;
         state.room += u64::from(objects);
         let order = state.order;
-        let slab =
-            Slab { cache, objects, used, place: Place::Full, order, next: NONE, previous: NONE };
+        let (place, next, previous) = (Place::Full, NONE, NONE);
+        let slab = Slab { cache, objects, used, place, order, next, previous, origin };
         match self.free_slabs.pop() {
             Some(number) => {
                 self.slabs[number as usize] = slab;
@@ -370,6 +373,25 @@ impl SlabPolicy for Slub {
         self.before.get(before as usize).copied().unwrap_or(NO_TOKEN)
     }
 
+    fn adopt(&mut self, before: u32, cache: CacheId, learned: &BeforeSlab) {
+        let held = learned.objects.max(1);
+        let used = held - learned.free.min(held);
+        if !self.moved.is_empty() {
+            let tokens = (0..used).map(|_| self.slab_alloc(cache, 0)).collect();
+            if let Some(place) = self.moved.get_mut(before as usize) {
+                *place = tokens;
+            }
+            return;
+        }
+        let number = self.place_slab(cache, held, used, Origin::Before(before));
+        if let Some(token) = self.before.get_mut(before as usize) {
+            *token = number;
+        }
+        if used < held {
+            self.link_tail(cache, number);
+        }
+    }
+
     fn learn(&mut self, caches: &Caches) {
         for cache in caches.list().iter().skip(self.caches.len()) {
             let state = self.state_of(cache);
@@ -378,13 +400,13 @@ impl SlabPolicy for Slub {
     }
 
     #[inline]
-    fn alloc(&mut self, cache: CacheId, cpu: usize, may_block: bool) -> Token {
+    fn alloc(&mut self, ask: &Ask) -> Token {
         self.steps += 1;
-        let cpu = cpu.min(self.cpus - 1);
-        if self.caches[cache.index()].sheaves.is_some() {
-            return self.sheaf_alloc(cache, cpu, may_block);
+        let cpu = ask.cpu.min(self.cpus - 1);
+        if self.caches[ask.cache.index()].sheaves.is_some() {
+            return self.sheaf_alloc(ask.cache, cpu, ask.may_block);
         }
-        self.slab_alloc(cache, cpu)
+        self.slab_alloc(ask.cache, cpu)
     }
 
     #[inline]
@@ -421,6 +443,18 @@ impl SlabPolicy for Slub {
             released_slabs: state.released,
             partial: u64::from(state.partial),
             ping_pong: state.ping_pong,
+        }
+    }
+
+    fn pages(&self) -> u64 {
+        self.caches.iter().map(|state| state.slabs << state.order).sum()
+    }
+
+    fn slabs(&self, visit: &mut dyn FnMut(u32, CacheId, u8, Origin)) {
+        for (number, slab) in self.slabs.iter().enumerate() {
+            if slab.place != Place::Gone {
+                visit(number as u32, slab.cache, slab.order, slab.origin);
+            }
         }
     }
 

@@ -3,14 +3,14 @@
 use kmemlab_trace::event::Event;
 use kmemlab_trace::snapshot::SlabRow;
 
-use super::outcome::{CacheOutcome, StackOutcome};
-use super::{Ground, StackOptions};
-use crate::ReplayError;
+use super::Ground;
+use super::outcome::{CacheOutcome, Cause, SiteOutcome, SlabOutcome};
+use crate::policy::PolicySet;
+use crate::policy::slab::Host;
 use crate::slab::caches::{CacheId, Caches};
 use crate::slab::follow::{Follow, KernelSlab, NONE, Object, State, Watch};
-use crate::slab::learning::Learned;
-use crate::slab::policy::{CacheCounts, NO_TOKEN, PageRequest, SlabPolicy, Token};
-use crate::slab::registry;
+use crate::slab::learning::{BeforeSlab, Learned};
+use crate::slab::policy::{Ask, CacheCounts, NO_TOKEN, PageRequest, SlabPolicy, Token};
 
 /// By cache: what the recording did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,9 +21,33 @@ struct Recorded {
     events: u64,
     hidden_frees: u64,
     hidden_allocs: u64,
+    unseen_slabs: u64,
     asked_bytes: u64,
     given_bytes: u64,
 }
+
+impl Recorded {
+    /// Why events are missing: whole slabs came without one, objects in sheaves, or objects alone.
+    fn cause(&self, has_sheaves: bool) -> Cause {
+        if self.unseen_slabs > 0 {
+            Cause::HiddenThreads
+        } else if has_sheaves && self.hidden_frees > 0 {
+            Cause::Sheaf
+        } else if self.hidden_allocs > 0 {
+            Cause::Bulk
+        } else if self.hidden_frees > 0 {
+            Cause::KfreeRcu
+        } else {
+            Cause::Complete
+        }
+    }
+}
+
+/// Objects, bytes asked for and bytes given.
+type Given = (u64, u64, u64);
+
+/// Call sites told.
+const TOP_SITES: usize = 15;
 
 /// Both at one moment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,15 +56,27 @@ struct Moment {
     followed: u64,
 }
 
+/// Nanoseconds after which a layer is told that time goes on: finer than any timer of one.
+const TICK_NS: u64 = 10_000_000;
+
 /// The listener of the second pass.
 #[derive(Debug)]
 pub(super) struct Drive {
     policy: Box<dyn SlabPolicy>,
-    policy_name: String,
     /// By object row: where the policy put it.
     tokens: Vec<Token>,
+    /// By slab from before.
+    learned: Vec<BeforeSlab>,
+    /// By slab from before: objects free at the start that were not allocated yet.
+    left_free: Vec<u16>,
     recorded: Vec<Recorded>,
+    /// By cache.
+    strides: Vec<u32>,
+    /// By call site.
+    sites: Vec<Given>,
     requests: Vec<PageRequest>,
+    /// Flags of the request that is being served.
+    gfp: u32,
     direct_reclaim: u32,
     live: u64,
     peak_live: u64,
@@ -49,6 +85,8 @@ pub(super) struct Drive {
     open: Vec<Moment>,
     is_open: bool,
     next_stop: u64,
+    next_tick: u64,
+    next_shrink: usize,
     worst_percent: f64,
     sum_percent: f64,
     samples: u64,
@@ -58,20 +96,19 @@ pub(super) struct Drive {
 }
 
 impl Drive {
-    pub(super) fn new(
-        ground: &Ground,
-        learned: &Learned,
-        options: &StackOptions,
-    ) -> Result<Self, ReplayError> {
-        let spec = options.slab.as_deref().unwrap_or(registry::DEFAULT);
-        let policy = registry::make(spec, ground.machine.cpus, ground.rules, ground.page_bytes)
-            .map_err(ReplayError::Policy)?;
+    pub(super) fn new(ground: &Ground, learned: &Learned, set: &PolicySet) -> Self {
+        let (cpus, rules, page_bytes) = (ground.machine.cpus, ground.rules, ground.page_bytes);
+        let policy = set.slab.make(&Host { cpus, rules, page_bytes });
         let mut drive = Self {
             policy,
-            policy_name: spec.to_owned(),
             tokens: Vec::new(),
+            learned: learned.before.clone(),
+            left_free: learned.before.iter().map(|slab| slab.free).collect(),
             recorded: Vec::new(),
+            strides: Vec::new(),
+            sites: vec![(0, 0, 0); ground.sites.len()],
             requests: Vec::new(),
+            gfp: ground.caches.gfp().direct_reclaim | ground.caches.gfp().kswapd_reclaim,
             direct_reclaim: ground.caches.gfp().direct_reclaim,
             live: 0,
             peak_live: 0,
@@ -79,6 +116,8 @@ impl Drive {
             open: Vec::new(),
             is_open: false,
             next_stop: 0,
+            next_tick: 0,
+            next_shrink: 0,
             worst_percent: 0.0,
             sum_percent: 0.0,
             samples: 0,
@@ -91,7 +130,7 @@ impl Drive {
         for (index, recorded) in drive.recorded.iter_mut().enumerate() {
             recorded.slabs = learned.cache(CacheId(index as u16)).nameless_slabs;
         }
-        Ok(drive)
+        drive
     }
 
     /// The layer starts; slabs from before are known.
@@ -105,6 +144,7 @@ impl Drive {
         let count = caches.list().len();
         if self.recorded.len() < count {
             self.recorded.resize(count, Recorded::default());
+            self.strides = caches.list().iter().map(|cache| cache.stride).collect();
             self.policy.learn(caches);
         }
     }
@@ -115,8 +155,18 @@ impl Drive {
         if ground.caches.list().len() > self.recorded.len() {
             self.learn(&ground.caches);
         }
+        while let Some((at, cache)) = ground.shrinks.get(self.next_shrink).copied()
+            && now > at
+        {
+            self.policy.shrink(cache);
+            self.next_shrink += 1;
+        }
         if now > self.next_stop {
             self.stop(now, ground);
+        }
+        if now > self.next_tick {
+            self.policy.tick(now);
+            self.next_tick = now + TICK_NS;
         }
     }
 
@@ -136,6 +186,33 @@ impl Drive {
             self.next_sample += 1;
         }
         self.next_stop = u64::MAX;
+    }
+
+    /// An object is allocated whose first event that is: free at the start, or freed unseen.
+    fn untouched(&mut self, slab: &KernelSlab, cache: CacheId, cpu: usize) {
+        match self.left_free.get_mut(slab.before as usize) {
+            Some(left) if *left > 0 => *left -= 1,
+            Some(_) => {
+                self.recorded[cache.index()].hidden_frees += 1;
+                let token = self.policy.before(slab.before, cache);
+                if token != NO_TOKEN {
+                    self.policy.free(token, cache, cpu);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// What the layer asked of the page allocator since the last call, and the flags of the request
+    /// that it served last.
+    pub(super) fn requests(&mut self) -> (&mut Vec<PageRequest>, u32) {
+        self.policy.take_requests(&mut self.requests);
+        (&mut self.requests, self.gfp)
+    }
+
+    /// The policy.
+    pub(super) fn policy(&self) -> &dyn SlabPolicy {
+        &*self.policy
     }
 
     fn moment(&self) -> Vec<Moment> {
@@ -177,15 +254,10 @@ impl Drive {
         self.samples += 1;
     }
 
-    pub(super) fn finish(
-        &mut self,
-        ground: &Ground,
-        follow: &Follow<'_>,
-        outcome: &mut StackOutcome,
-    ) {
+    pub(super) fn finish(&mut self, ground: &Ground, follow: &Follow<'_>) -> SlabOutcome {
         self.stop(u64::MAX, ground);
-        let slab = &mut outcome.slab;
-        slab.policy.clone_from(&self.policy_name);
+        let mut slab = SlabOutcome { pages_model: self.policy.pages(), ..SlabOutcome::default() };
+        slab.pages_kernel = self.last.iter().map(|(row, ..)| row.slabs * row.pages_per_slab).sum();
         slab.samples = self.samples;
         slab.pages_error_percent = self.sum_percent / self.samples.max(1) as f64;
         slab.pages_error_worst_percent = self.worst_percent;
@@ -218,8 +290,34 @@ impl Drive {
                 pages_model: counts.pages,
                 asked_bytes: recorded.asked_bytes,
                 given_bytes: recorded.given_bytes,
+                stride_bytes: u64::from(cache.stride),
+                cause: recorded.cause(cache.sheaf > 0),
+                room: counts.objects,
             });
         }
+        slab.sites = self.top_sites();
+        slab
+    }
+
+    /// The call sites that waste most.
+    fn top_sites(&self) -> Vec<SiteOutcome> {
+        let mut sites: Vec<SiteOutcome> = self
+            .sites
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, asked, given))| given > asked)
+            .map(|(stack, (allocs, asked, given))| SiteOutcome {
+                stack: stack as u32,
+                allocs: *allocs,
+                asked_bytes: *asked,
+                given_bytes: *given,
+                ..SiteOutcome::default()
+            })
+            .collect();
+        let waste = |site: &SiteOutcome| site.given_bytes - site.asked_bytes;
+        sites.sort_by_key(|site| (std::cmp::Reverse(waste(site)), site.stack));
+        sites.truncate(TOP_SITES);
+        sites
     }
 }
 
@@ -238,6 +336,11 @@ impl Watch for Drive {
         if let Some(recorded) = self.recorded.get_mut(slab.cache.index()) {
             recorded.slabs += 1;
             recorded.made += u64::from(slab.before == NONE);
+            if self.is_started && slab.before != NONE {
+                recorded.unseen_slabs += 1;
+                let learned = self.learned.get(slab.before as usize).copied().unwrap_or_default();
+                self.policy.adopt(slab.before, slab.cache, &learned);
+            }
         }
     }
 
@@ -257,25 +360,33 @@ impl Watch for Drive {
     }
 
     #[inline]
-    fn alloc(&mut self, object: Object, _: &KernelSlab, event: &Event) {
+    fn alloc(&mut self, object: Object, slab: &KernelSlab, event: &Event) {
         let cpu = usize::from(event.cpu.0);
         let recorded = &mut self.recorded[object.cache.index()];
         recorded.events += 1;
         recorded.asked_bytes += event.bytes_requested;
         recorded.given_bytes += event.bytes_allocated;
-        let token = &mut self.tokens[object.number as usize];
+        if let Some(site) = self.sites.get_mut(event.stack as usize) {
+            site.0 += 1;
+            site.1 += event.bytes_requested;
+            site.2 += event.bytes_allocated;
+        }
         if object.was == State::Live {
             recorded.hidden_frees += 1;
-            self.policy.free(*token, object.cache, cpu);
+            let token = self.tokens[object.number as usize];
+            self.policy.free(token, object.cache, cpu);
         } else {
             self.live += 1;
             self.peak_live = self.peak_live.max(self.live);
+            if object.was == State::Untouched {
+                self.untouched(slab, object.cache, cpu);
+            }
         }
+        let token = &mut self.tokens[object.number as usize];
+        self.gfp = event.gfp;
         let may_block = event.gfp & self.direct_reclaim != 0;
-        *token = self.policy.alloc(object.cache, cpu, may_block);
-        if self.requests.len() < 1 << 16 {
-            self.requests.clear();
-        }
+        let bytes = event.bytes_requested.min(u64::from(u32::MAX)) as u32;
+        *token = self.policy.alloc(&Ask { cache: object.cache, cpu, bytes, may_block });
     }
 
     #[inline]
@@ -288,7 +399,8 @@ impl Watch for Drive {
             State::Untouched => self.policy.before(slab.before, object.cache),
             State::Free => {
                 recorded.hidden_allocs += 1;
-                self.policy.alloc(object.cache, cpu, true)
+                let bytes = self.strides[object.cache.index()];
+                self.policy.alloc(&Ask { cache: object.cache, cpu, bytes, may_block: true })
             }
             State::Live | State::Owed => {
                 self.live -= 1;

@@ -1,46 +1,70 @@
 //! What a replay of the layers above pages came to.
 
+use crate::outcome::Outcome;
+use crate::policy::Chosen;
 use crate::slab::base::DirectMap;
 use crate::slab::follow::FollowCounts;
 use crate::slab::policy::Occupancy;
 use crate::vmap::drive::VmapOutcome;
 
 /// The whole result.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct StackOutcome {
     /// Events of the recording.
     pub events: u64,
     /// Time of the first pass, nanoseconds; 0 without a clock.
     pub learning_ns: u64,
-    /// Time of the second pass.
-    pub spent_ns: u64,
     /// The direct map as inferred.
     pub direct_map: Option<DirectMap>,
     /// What could not be taken as said.
     pub follow: FollowCounts,
-    /// The slab layer.
-    pub slab: SlabOutcome,
-    /// The vmalloc layer.
-    pub vmap: VmapOutcome,
+    /// The recorded kernel's own policies.
+    pub baseline: StackRun,
+    /// The others.
+    pub policies: Vec<StackRun>,
     /// What is missing, in whole sentences.
     pub notes: Vec<String>,
 }
 
+/// One set of policies over the recording.
+#[derive(Clone, Debug, Default)]
+pub struct StackRun {
+    /// The set's name.
+    pub name: String,
+    /// What differs from the recorded kernel.
+    pub chosen: Vec<Chosen>,
+    /// The slab layer.
+    pub slab: SlabOutcome,
+    /// The vmalloc layer.
+    pub vmap: VmapOutcome,
+    /// The page model under the layers, against the kernel; `None` where events are missing.
+    pub pages: Option<Outcome>,
+    /// Time of the layers' own pass over the events, nanoseconds.
+    pub spent_ns: u64,
+}
+
 impl StackOutcome {
-    /// Events of any kind per second of the second pass.
+    /// Events of any kind per second of the baseline's pass.
     #[must_use]
     pub fn events_per_second(&self) -> f64 {
-        if self.spent_ns == 0 { 0.0 } else { self.events as f64 * 1e9 / self.spent_ns as f64 }
+        match self.baseline.spent_ns {
+            0 => 0.0,
+            spent => self.events as f64 * 1e9 / spent as f64,
+        }
     }
 }
 
 /// The slab layer.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct SlabOutcome {
-    /// Name of the policy.
-    pub policy: String,
     /// By cache, in the order of `/proc/slabinfo`.
     pub caches: Vec<CacheOutcome>,
+    /// The call sites that waste most bytes of what they are given.
+    pub sites: Vec<SiteOutcome>,
+    /// Pages of all slabs at the end.
+    pub pages_model: u64,
+    /// Pages of all slabs at the last sample.
+    pub pages_kernel: u64,
     /// Samples of `/proc/slabinfo` compared.
     pub samples: u64,
     /// |model - kernel| of all slab pages, in percent of the kernel's: mean over the samples.
@@ -99,5 +123,72 @@ pub struct CacheOutcome {
     /// Bytes asked for by the allocations.
     pub asked_bytes: u64,
     /// Bytes given for them.
+    pub given_bytes: u64,
+    /// Bytes from one object to the next.
+    pub stride_bytes: u64,
+    /// Why events are missing, as far as it can be told.
+    pub cause: Cause,
+    /// Room for objects in the model's slabs at the end.
+    pub room: u64,
+}
+
+impl CacheOutcome {
+    /// Share of the model's room that holds live objects, in percent.
+    #[must_use]
+    pub fn utilisation_percent(&self) -> f64 {
+        self.occupancy.live as f64 * 100.0 / self.room.max(1) as f64
+    }
+
+    /// Bytes free in slabs that are neither empty nor full.
+    #[must_use]
+    pub fn partial_waste_bytes(&self) -> u64 {
+        self.occupancy.partial_free * self.stride_bytes
+    }
+}
+
+/// Why events of a cache are missing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Cause {
+    /// None are.
+    #[default]
+    Complete,
+    /// Sheaves: `kfree_rcu` puts objects into them and tells nothing.
+    Sheaf,
+    /// Objects allocated and freed in bulk.
+    Bulk,
+    /// Objects freed in bulk only: `kfree_rcu`.
+    KfreeRcu,
+    /// Threads whose events no tracer shows: whole slabs came unseen.
+    HiddenThreads,
+}
+
+impl Cause {
+    /// Its name in JSON; `None` when nothing is missing.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Complete => None,
+            Self::Sheaf => Some("sheaf"),
+            Self::Bulk => Some("bulk"),
+            Self::KfreeRcu => Some("kfree_rcu"),
+            Self::HiddenThreads => Some("hidden threads"),
+        }
+    }
+}
+
+/// A call site.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SiteOutcome {
+    /// Its row in the table of stacks.
+    pub stack: u32,
+    /// Kernel address.
+    pub address: u64,
+    /// `function+0xoffset`.
+    pub name: String,
+    /// Objects allocated.
+    pub allocs: u64,
+    /// Bytes asked for.
+    pub asked_bytes: u64,
+    /// Bytes given.
     pub given_bytes: u64,
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use kmemlab_trace::reader::Recording;
 use kmemlab_trace::{Error, format};
 
+use super::outcome::SiteOutcome;
 use crate::slab::caches::Site;
 
 /// Callers whose messages have caches of their own.
@@ -49,6 +50,35 @@ pub(super) fn read(recording: &Recording, vector_site: &str) -> Result<Vec<Site>
         }
     }
     Ok(sites)
+}
+
+/// Names the call sites as `function+0xoffset`, by address where no symbol is known.
+pub(super) fn name(recording: &Recording, sites: &mut [SiteOutcome]) -> Result<(), Error> {
+    for batch in recording.table(&format::STACKS)? {
+        let batch = batch?;
+        for row in 0..batch.rows() {
+            let stack = batch.number(row, 0);
+            let site = sites.iter_mut().find(|site| u64::from(site.stack) == stack);
+            if let Some(site) = site.filter(|_| batch.number(row, 1) == 0) {
+                site.address = batch.number(row, 2);
+            }
+        }
+    }
+    for batch in recording.table(&format::SYMBOLS)? {
+        let batch = batch?;
+        for row in 0..batch.rows() {
+            let (address, symbol) = (batch.number(row, 0), batch.text(row, 1));
+            for site in sites.iter_mut().filter(|site| site.address == address) {
+                if !symbol.is_empty() {
+                    site.name = format!("{symbol}+{:#x}", batch.number(row, 2));
+                }
+            }
+        }
+    }
+    for site in sites.iter_mut().filter(|site| site.name.is_empty()) {
+        site.name = format!("{:#x}", site.address);
+    }
+    Ok(())
 }
 
 /// Frames of a call chain that can be the caller of an allocation.

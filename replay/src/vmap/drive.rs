@@ -12,8 +12,6 @@ use super::start::VmapStart;
 /// What a run came to.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct VmapOutcome {
-    /// Name of the policy.
-    pub policy: String,
     /// Requests.
     pub allocs: u64,
     /// Areas freed.
@@ -253,11 +251,10 @@ impl<'a> VmapDrive<'a> {
 
     /// The result.
     #[must_use]
-    pub fn finish(mut self, policy: String) -> VmapOutcome {
+    pub fn finish(mut self) -> VmapOutcome {
         self.pass_samples(u64::MAX);
         let mut outcome = self.outcome;
         let (free, highest) = self.layer.holes();
-        outcome.policy = policy;
         outcome.largest_hole_model_bytes = free.largest(self.layer.window().0, highest);
         outcome.holes = free.holes() as u64;
         outcome.pooled = self.layer.pooled_areas();

@@ -2,7 +2,7 @@
 
 use kmemlab_trace::event::Event;
 
-use super::{Candidate, Follow, Looks, State, Watch};
+use super::{Candidate, Follow, Looks, Made, NONE, Place, State, Watch};
 use crate::slab::base::is_slab_like;
 use crate::slab::caches::{CacheId, Caches};
 use crate::slab::frames::Note;
@@ -36,7 +36,9 @@ impl Follow<'_> {
                 }
             };
             self.counts.slab_pages_allocs += 1;
-            return Some(self.create(pfn, Some(event.order), cache, false, caches, cpu, watch));
+            self.note_migrate(cache, event.migrate);
+            let made = Made { pfn, order: Some(event.order), cache, cpu };
+            return Some(self.create(made, NONE, caches, watch));
         }
         let looks = self.looks(event, caches);
         let candidate = Candidate { sequence, pfn, order: event.order, looks };
@@ -52,6 +54,15 @@ impl Follow<'_> {
         };
         self.frames.set(pfn, Note::Block(number));
         None
+    }
+
+    fn note_migrate(&mut self, cache: CacheId, migrate: u8) {
+        if cache != CacheId::UNKNOWN {
+            if self.migrates.len() <= cache.index() {
+                self.migrates.resize(cache.index() + 1, 0);
+            }
+            self.migrates[cache.index()] = migrate;
+        }
     }
 
     pub(super) fn looks(&self, event: &Event, caches: &Caches) -> Looks {
@@ -125,21 +136,41 @@ impl Follow<'_> {
             self.candidates[number as usize].looks = Looks::Other;
             self.free_candidates.push(number);
             self.marks.list.push((candidate.sequence, cache));
-            return self.create(head, Some(candidate.order), cache, false, caches, cpu, watch);
+            let made = Made { pfn: head, order: Some(candidate.order), cache, cpu };
+            return self.create(made, NONE, caches, watch);
         }
         let order = caches.get(cache).map_or(0, |cache| cache.order);
         let head = pfn >> order << order;
-        let is_before = note == Note::None && self.known.is_none();
-        if !is_before {
-            self.counts.unseen_slabs += 1;
-        } else if self.has_pages || self.sequence == 0 {
-            self.before.push((head, cache));
-        }
-        let number = self.create(head, None, cache, is_before, caches, cpu, watch);
-        if is_before && !self.early.is_empty() {
+        let is_late = note != Note::None || self.known.is_some() || !self.was_slab(head);
+        let before = self.untold(Place { pfn: head, cache, is_late });
+        let made = Made { pfn: head, order: None, cache, cpu };
+        let number = self.create(made, before, caches, watch);
+        if !self.early.is_empty() {
             self.recall_early(number, caches);
         }
         number
+    }
+
+    /// Whether the page was in a slab when the page map was read; taken for granted without one.
+    fn was_slab(&self, pfn: u32) -> bool {
+        let after = self.slab_runs.partition_point(|(start, _)| *start <= pfn);
+        self.slab_runs.is_empty() || after > 0 && pfn < self.slab_runs[after - 1].1
+    }
+
+    /// The number of a slab that no page event told of.
+    fn untold(&mut self, place: Place) -> u32 {
+        self.counts.unseen_slabs += u64::from(place.is_late);
+        if self.known.is_none() {
+            self.before.push(place);
+            return self.before.len() as u32 - 1;
+        }
+        while let Some(known) = self.before.get(self.next_late) {
+            self.next_late += 1;
+            if known.is_late {
+                return self.next_late as u32 - 1;
+            }
+        }
+        NONE
     }
 
     /// Objects freed before it was known that their page is a slab.

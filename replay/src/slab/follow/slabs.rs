@@ -1,21 +1,19 @@
 //! Slabs come to be and go.
 
-use super::{Follow, KernelSlab, NONE, State, Watch};
+use super::{Follow, KernelSlab, Made, NONE, State, Watch};
 use crate::slab::caches::{CacheId, Caches};
 use crate::slab::frames::Note;
 
 impl Follow<'_> {
-    #[allow(clippy::too_many_arguments)] // one place that makes slabs
+    /// A slab comes to be; `before` is its number among those that no page event told of.
     pub(super) fn create(
         &mut self,
-        pfn: u32,
-        order: Option<u8>,
-        cache: CacheId,
-        is_before: bool,
+        made: Made,
+        before: u32,
         caches: &Caches,
-        cpu: usize,
         watch: &mut impl Watch,
     ) -> u32 {
+        let Made { pfn, order, cache, cpu } = made;
         let known = caches.get(cache);
         let full = known.map_or(0, |cache| cache.order);
         let order = order.unwrap_or(full);
@@ -23,11 +21,11 @@ impl Follow<'_> {
             let fit = ((1u64 << self.page_shift) << order) / u64::from(cache.stride.max(1));
             if order == full { cache.objects } else { fit.min(u64::from(u16::MAX)) as u16 }
         });
-        let state = if is_before { State::Untouched } else { State::Free };
+        let state = if before == NONE { State::Free } else { State::Untouched };
         let first = self.rows(cache, objects, order == full, state);
-        let before = if is_before { self.before_number(pfn, cache) } else { NONE };
         let is_whole = order == full;
-        let slab = KernelSlab { pfn, first, before, cache, objects, order, is_whole };
+        let slab =
+            KernelSlab { pfn, first, before, cache, objects, order, is_whole, is_live: true };
         let number = match self.free_slabs.pop() {
             Some(number) => {
                 self.slabs[number as usize] = slab;
@@ -41,13 +39,6 @@ impl Follow<'_> {
         self.frames.set_block(pfn, order, Note::Slab(number));
         watch.created(number, &slab, cpu);
         number
-    }
-
-    pub(super) fn before_number(&mut self, pfn: u32, cache: CacheId) -> u32 {
-        if self.known.is_some() {
-            self.before.push((pfn, cache));
-        }
-        self.before.len() as u32 - 1
     }
 
     /// Rows of the tables by object.
@@ -90,6 +81,7 @@ impl Follow<'_> {
             }
             self.free_rows[place].push(slab.first);
         }
+        self.slabs[number as usize].is_live = false;
         self.free_slabs.push(number);
     }
 }

@@ -6,7 +6,7 @@ use crate::slab::caches::{Cache, CacheId, Caches};
 use crate::slab::follow::NONE;
 use crate::slab::geometry;
 use crate::slab::learning::{CacheStart, Learned};
-use crate::slab::policy::NO_TOKEN;
+use crate::slab::policy::{NO_TOKEN, Origin};
 
 impl Slub {
     pub(super) fn state_of(&self, cache: &Cache) -> CacheState {
@@ -70,7 +70,8 @@ impl Slub {
         for number in &start.slabs {
             let slab = learned.before[*number as usize];
             let held = slab.objects.max(1);
-            let token = self.place_slab(cache, held, held - slab.free.min(held));
+            let token =
+                self.place_slab(cache, held, held - slab.free.min(held), Origin::Before(*number));
             self.before[*number as usize] = token;
         }
         self.seed_sheaves(cache, start);
@@ -85,7 +86,7 @@ impl Slub {
                 0
             };
             let used = u64::from(objects).saturating_sub(free) as u16;
-            let number = self.place_slab(cache, objects, used);
+            let number = self.place_slab(cache, objects, used, Origin::Nameless);
             if free > 0 {
                 self.link_tail(cache, number);
             }
@@ -176,7 +177,7 @@ impl Slub {
         let objects = self.caches[cache.index()].objects;
         let slabs = room.saturating_sub(start.nameless_free).div_ceil(u64::from(objects));
         for _ in 0..slabs {
-            self.place_slab(cache, objects, objects);
+            self.place_slab(cache, objects, objects, Origin::Nameless);
         }
         self.caches[cache.index()].new_slabs = 0;
     }

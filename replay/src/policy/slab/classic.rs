@@ -1,0 +1,23 @@
+//! The allocator that SLUB replaced.
+
+use std::sync::Arc;
+
+use super::{Entry, Host, SlabLayer, SlabPolicy};
+use crate::slab::classic::Classic;
+
+pub(super) const ENTRY: Entry<dyn SlabLayer> = Entry {
+    name: "slab",
+    help: "Classic SLAB: arrays of objects a processor, shared arrays, a reaper every two seconds.",
+    source: "mm/slab.c, 6.1",
+    params: &[],
+    make: |_, _| Ok(Arc::new(ClassicSlab)),
+};
+
+#[derive(Debug)]
+struct ClassicSlab;
+
+impl SlabLayer for ClassicSlab {
+    fn make(&self, host: &Host) -> Box<dyn SlabPolicy> {
+        Box::new(Classic::new(host.cpus, host.page_bytes))
+    }
+}

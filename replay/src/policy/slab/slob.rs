@@ -1,0 +1,23 @@
+//! The allocator of small machines.
+
+use std::sync::Arc;
+
+use super::{Entry, Host, SlabLayer, SlabPolicy};
+use crate::slab::slob::Slob;
+
+pub(super) const ENTRY: Entry<dyn SlabLayer> = Entry {
+    name: "slob",
+    help: "SLOB: first fit in lists of pages that all caches share, an empty page goes back at once.",
+    source: "mm/slob.c, 6.1",
+    params: &[],
+    make: |_, _| Ok(Arc::new(SmallSlob)),
+};
+
+#[derive(Debug)]
+struct SmallSlob;
+
+impl SlabLayer for SmallSlob {
+    fn make(&self, host: &Host) -> Box<dyn SlabPolicy> {
+        Box::new(Slob::new(host.page_bytes))
+    }
+}

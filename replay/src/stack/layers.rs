@@ -1,0 +1,236 @@
+//! Slab and vmalloc together over one recording, with or without a page model below them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use kmemlab_trace::EventBatch;
+use kmemlab_trace::event::{Event, Kind};
+
+use super::drive::Drive;
+use super::outcome::StackRun;
+use super::{First, Ground, Names, SLAB_KINDS, Step, VMAP_KINDS, step};
+use crate::engine::upper::{Fate, Upper, UpperInput};
+use crate::model::Request;
+use crate::policy::PolicySet;
+use crate::slab::caches::CacheId;
+use crate::slab::follow::{Follow, NONE};
+use crate::slab::policy::{Origin, PageRequest};
+use crate::vmap::drive::VmapDrive;
+
+/// The layers in their second pass.
+#[derive(Debug)]
+pub(super) struct Layers<'a> {
+    ground: Ground,
+    drive: Drive,
+    follow: Follow<'a>,
+    areas: VmapDrive<'a>,
+    names: Names,
+    cpu: usize,
+    /// The page model runs.
+    has_begun: bool,
+    /// Pages taken in bulk for an area, by its address.
+    backed: HashMap<u64, u32>,
+    /// Pages that a thread is about to free of an area.
+    freeing: HashMap<u32, u32>,
+    bulk: Option<UpperInput>,
+}
+
+impl<'a> Layers<'a> {
+    pub(super) fn new(ground: &'a Ground, first: &'a First, set: &PolicySet) -> Self {
+        let mut drive = Drive::new(ground, &first.slabs, set);
+        let areas = VmapDrive::new(ground.vmap(set), &ground.vmap_samples, &first.areas);
+        let mut follow = ground.follow();
+        follow.start_from(&first.marks, &first.slabs.places, &ground.caches, &mut drive);
+        drive.begin(&ground.caches, &first.slabs);
+        Self {
+            ground: Ground { vmap_samples: Vec::new(), ..ground.clone() },
+            drive,
+            follow,
+            areas,
+            names: Names::default(),
+            cpu: 0,
+            has_begun: false,
+            backed: HashMap::new(),
+            freeing: HashMap::new(),
+            bulk: None,
+        }
+    }
+
+    pub(super) fn names(&mut self, batch: &EventBatch) {
+        self.names.read(batch, &self.ground.caches);
+    }
+
+    #[inline]
+    pub(super) fn step(&mut self, event: &Event) -> Step {
+        if VMAP_KINDS & event.kind.bit() != 0 {
+            self.areas.event(event);
+            return Step::Other;
+        }
+        self.drive.time(event.time.0, &self.ground);
+        let Self { follow, ground, names, drive, .. } = self;
+        step(follow, ground, event, names, drive)
+    }
+
+    /// Nobody serves the layers' requests for pages.
+    pub(super) fn forget_requests(&mut self) {
+        self.drive.requests().0.clear();
+    }
+
+    pub(super) fn finish(mut self) -> StackRun {
+        let slab = self.drive.finish(&self.ground, &self.follow);
+        StackRun { slab, vmap: self.areas.finish(), ..StackRun::default() }
+    }
+
+    /// Pages of a kernel stack come in bulk, without an event (5.14 and later).
+    fn area(&mut self, event: &Event) {
+        let address = event.pfn_or_address;
+        match event.kind {
+            Kind::VmapAlloc if event.flag == 0 && self.has_begun => {
+                let (size, align) = (event.bytes_requested, event.args[0].max(0) as u64);
+                let page = self.ground.page_bytes;
+                if self.ground.rules.bulk_vmalloc && align > page && size == align + page {
+                    let pages = (align / page) as u32;
+                    let gfp = self.ground.caches.gfp();
+                    let flags = gfp.direct_reclaim | gfp.kswapd_reclaim | gfp.highmem;
+                    let request = Request { cpu: self.cpu, order: 0, gfp: flags, migrate: 0 };
+                    self.bulk = Some(UpperInput::Bulk { pages, request });
+                    self.backed.insert(address, pages);
+                }
+            }
+            Kind::VmapFree => {
+                if let Some(pages) = self.backed.remove(&address) {
+                    self.freeing.insert(event.pid.0, pages);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a page free belongs to an area whose pages came in bulk.
+    fn is_area_page(&mut self, event: &Event) -> bool {
+        if self.freeing.is_empty() || event.order > 0 || !event.context.is_task() {
+            return false;
+        }
+        let Some(left) = self.freeing.get_mut(&event.pid.0) else { return false };
+        *left -= 1;
+        if *left == 0 {
+            self.freeing.remove(&event.pid.0);
+        }
+        true
+    }
+
+    /// Flags of a slab's pages (`allocate_slab`, `alloc_slab_page`).
+    fn slab_flags(&self, gfp: u32, cache: CacheId, order: u8) -> u32 {
+        let bits = self.ground.caches.gfp();
+        let dropped = bits.zero | bits.account | bits.movable | bits.highmem | bits.write;
+        let mut flags = (gfp & !dropped) | bits.nowarn | bits.noretry | bits.comp;
+        let min_order = self.ground.caches.get(cache).map_or(0, |cache| cache.min_order);
+        if flags & bits.direct_reclaim != 0 && order > min_order {
+            flags &= !(bits.direct_reclaim | bits.kswapd_reclaim);
+            flags |= bits.nomemalloc;
+        }
+        flags
+    }
+}
+
+impl Upper for Layers<'_> {
+    fn batch(&mut self, batch: &EventBatch) -> u64 {
+        self.names(batch);
+        SLAB_KINDS | VMAP_KINDS
+    }
+
+    fn event(&mut self, event: &Event) -> Fate {
+        let kind = event.kind.bit();
+        if (SLAB_KINDS | VMAP_KINDS) & kind == 0 {
+            return Fate::Pages;
+        }
+        self.cpu = usize::from(event.cpu.0).min(self.ground.machine.cpus - 1);
+        let is_page = matches!(event.kind, Kind::PageAlloc | Kind::PageFree);
+        match self.step(event) {
+            Step::SlabPages => Fate::Own,
+            _ if event.kind == Kind::PageFree && self.is_area_page(event) => Fate::Taken,
+            _ if is_page => Fate::Pages,
+            _ => {
+                if VMAP_KINDS & kind != 0 {
+                    self.area(event);
+                }
+                Fate::Object
+            }
+        }
+    }
+
+    /// The layer's slabs are where the kernel's are, as far as both have as many.
+    fn begin(&mut self, ask: &mut dyn FnMut(UpperInput)) {
+        self.has_begun = true;
+        self.drive.requests().0.clear();
+        let mut before: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut made: BTreeMap<(CacheId, u8), Vec<u32>> = BTreeMap::new();
+        for slab in self.follow.live_slabs() {
+            if slab.before != NONE {
+                before.insert(slab.before, slab.pfn);
+            } else {
+                made.entry((slab.cache, slab.order)).or_default().push(slab.pfn);
+            }
+        }
+        let mut without = Vec::new();
+        self.drive.policy().slabs(&mut |number, cache, order, origin| {
+            let place = match origin {
+                Origin::Nameless => return,
+                Origin::Before(slab) => before.remove(&slab),
+                Origin::Made => None,
+            };
+            let place = place.or_else(|| made.get_mut(&(cache, order)).and_then(Vec::pop));
+            match place {
+                Some(pfn) => ask(UpperInput::Bind { number, pfn }),
+                None => without.push((number, cache, order)),
+            }
+        });
+        let order_of = |slab: &crate::slab::follow::KernelSlab| slab.order;
+        for slab in self.follow.live_slabs() {
+            let left = made.get_mut(&(slab.cache, slab.order));
+            let is_left = before.remove(&slab.before).is_some()
+                || left.is_some_and(|list| list.contains(&slab.pfn));
+            if is_left {
+                ask(UpperInput::Drop { pfn: slab.pfn, order: order_of(slab) });
+            }
+        }
+        let gfp = self.drive.requests().1;
+        for (number, cache, order) in without {
+            let flags = self.slab_flags(gfp, cache, order);
+            let migrate = self.follow.migrate_of(cache);
+            let request = Request { cpu: 0, order, gfp: flags, migrate };
+            ask(UpperInput::Alloc { number, request });
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, ask: &mut dyn FnMut(UpperInput)) {
+        if let Some(bulk) = self.bulk.take() {
+            ask(bulk);
+        }
+        let (requests, gfp) = self.drive.requests();
+        if requests.is_empty() {
+            return;
+        }
+        let list = std::mem::take(requests);
+        for request in &list {
+            match *request {
+                PageRequest::Alloc { slab, cache, order } => {
+                    let flags = self.slab_flags(gfp, cache, order);
+                    let migrate = self.follow.migrate_of(cache);
+                    let request = Request { cpu: self.cpu, order, gfp: flags, migrate };
+                    if self.has_begun {
+                        ask(UpperInput::Alloc { number: slab, request });
+                    }
+                }
+                PageRequest::Free { slab, order } => {
+                    if self.has_begun {
+                        ask(UpperInput::Free { number: slab, cpu: self.cpu, order });
+                    }
+                }
+            }
+        }
+        let (requests, _) = self.drive.requests();
+        *requests = list;
+        requests.clear();
+    }
+}
