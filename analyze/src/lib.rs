@@ -54,4 +54,4 @@ mod parquet;
 
 pub use error::Error;
 pub use events::EVENT_COLUMNS;
-pub use export::{COMPARISON, ComparisonRow, ExportOptions, Exported, export_parquet};
+pub use export::{COMPARISON, ComparisonRow, ExportOptions, Exported, export_parquet, write_rows};
