@@ -7,6 +7,7 @@ mod record;
 mod replay;
 mod replay_text;
 mod screen;
+mod screen_export;
 mod top;
 mod tui;
 
@@ -20,7 +21,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
         Command::Info(args) => info::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Export(args) => export::run(&args),
-        Command::Top(args) => top::run(args),
+        Command::Top(args) => top::run(&args),
         Command::Tui(args) => tui::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }

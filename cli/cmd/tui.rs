@@ -3,12 +3,14 @@
 use kmemlab_tui::{Source, View};
 
 use super::screen;
-use crate::args::{ScreenView, TuiArgs};
+use crate::args::TuiArgs;
+use crate::config::Config;
 use crate::exit::Answer;
 use crate::source::recording::{RecordingSource, Show};
 
 pub(crate) fn run(args: &TuiArgs) -> anyhow::Result<Answer> {
     screen::check_terminal(&args.screen)?;
+    let config = Config::read()?;
     let salvage = args.salvage;
     let rules = args.rules.clone();
     rules.as_deref().map(super::replay::rules_of).transpose()?;
@@ -18,10 +20,11 @@ pub(crate) fn run(args: &TuiArgs) -> anyhow::Result<Answer> {
         let show = Show { path, salvage, ..Show::default() };
         source = source.with_other(RecordingSource::open(show)?);
     }
+    let own = args.other.as_ref().map_or(View::Overview, |_| View::Compare);
+    let view = screen::view(&args.screen, &config, own);
     if args.screen.once {
-        source.finish(args.screen.view.map_or(View::Overview, View::from));
+        source.finish(view);
         source.refresh().map_err(anyhow::Error::from_boxed)?;
     }
-    let view = args.other.as_ref().map_or(ScreenView::Overview, |_| ScreenView::Compare);
-    screen::show(&args.screen, view, &mut source, |app| app)
+    screen::show(&args.screen, &config, view, &mut source, |app| app)
 }

@@ -4,6 +4,7 @@
 //! the state along, leaving a copy of it every so often. Whoever asks for a moment takes the copy
 //! before it and goes on from there. Of a recording that grows, the thread follows the end.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,7 @@ use kmemlab_replay::mirror::Mirror;
 use kmemlab_replay::rules::Rules;
 use kmemlab_replay::seeding::Seed;
 use kmemlab_trace::format::{EVENTS, PAGEMAP_FIRST};
+use kmemlab_trace::reader::BuddySample;
 use kmemlab_trace::unit::Nanos;
 use kmemlab_trace::{EventBatch, Recording};
 use kmemlab_tui::Work;
@@ -63,6 +65,17 @@ pub(super) struct Known {
     pub(super) trouble: Option<String>,
     pub(super) work: Option<Work>,
     pub(super) is_done: bool,
+    /// How far the mirror was from each reading of `/proc/buddyinfo`, by its time.
+    pub(super) checks: Vec<Check>,
+}
+
+/// The mirror beside a reading of `/proc/buddyinfo`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Check {
+    pub(super) at: Nanos,
+    /// Pages that stand at another order.
+    pub(super) wrong_pages: u64,
+    pub(super) free_pages: u64,
 }
 
 /// The background's work and what came of it.
@@ -281,13 +294,18 @@ impl<'a> Worker<'a> {
     /// Carries the state to the end of what is there.
     fn walk(&mut self, recording: &Recording, walker: &mut Walker) -> Outcome<()> {
         let batches = recording.batches_of(EVENTS).max(1);
+        let mut samples = self.samples(recording)?;
         for batch in recording.events_from(self.next_batch)? {
             let batch = batch?;
             self.find(self.next_batch, &batch);
             walker.sites.begin(&batch);
             let mut freed = Vec::new();
             let mut frees = Frees::Learn(&mut self.live, &mut freed);
+            let mut due = samples.front().map_or(u64::MAX, |sample| sample.stamp.before.0);
             for event in batch.iter_only(walk::KINDS) {
+                if event.time.0 > due {
+                    due = check(self.index, &mut samples, walker, event.time);
+                }
                 walker.step(&event, &mut frees);
             }
             let last = batch.iter().last().map_or(Nanos(0), |event| event.time);
@@ -310,6 +328,20 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// The readings of `/proc/buddyinfo` that the mirror was not held against yet.
+    fn samples(&self, recording: &Recording) -> Outcome<VecDeque<BuddySample>> {
+        let done = self.index.known().checks.last().map_or(Nanos(0), |check| check.at);
+        let from = Nanos(done.0 + 1);
+        let mut samples = VecDeque::new();
+        for sample in recording.buddyinfo_within(from, Nanos(u64::MAX))? {
+            let sample = sample?;
+            if sample.stamp.before >= from {
+                samples.push_back(sample);
+            }
+        }
+        Ok(samples)
+    }
+
     fn checkpoint(&mut self, walker: &Walker, at: Nanos) {
         let walker = walker.clone();
         let (batch, frees) = (self.next_batch, self.frees);
@@ -326,6 +358,24 @@ impl<'a> Worker<'a> {
             self.spacing *= 2;
         }
     }
+}
+
+/// Holds the mirror against the readings up to a moment; tells when the next one is due.
+fn check(index: &Index, samples: &mut VecDeque<BuddySample>, walker: &Walker, now: Nanos) -> u64 {
+    let mut known = index.known();
+    while let Some(sample) = samples.front() {
+        let at = sample.stamp.before;
+        if at >= now {
+            return at.0;
+        }
+        if let Some((wrong_pages, free_pages)) = walker.wrong_pages(&sample.zones)
+            && known.from.is_some_and(|from| at > from)
+        {
+            known.checks.push(Check { at, wrong_pages, free_pages });
+        }
+        samples.pop_front();
+    }
+    u64::MAX
 }
 
 impl Index {

@@ -11,7 +11,7 @@ use kmemlab_trace::{Error, Recording};
 use kmemlab_tui::parts::{BlockMap, Latency, Site, Vmalloc};
 use kmemlab_tui::source::{SourceError, sum_blocks};
 use kmemlab_tui::{
-    About, Loss, MarkKind, Marks, Outline, SlabSample, Snapshot, Source, Told, View,
+    About, Loss, MarkKind, Marks, MirrorError, Outline, SlabSample, Snapshot, Source, Told, View,
 };
 
 use super::cursor::{Cursor, state_at};
@@ -22,6 +22,7 @@ use super::{pair, proc_rows};
 
 /// How often a growing recording, and the work on one, are looked at.
 const LOOK: Duration = Duration::from_millis(200);
+const PRESSURE: &str = "/proc/pressure/memory";
 
 /// A recording for the screen.
 #[derive(Debug)]
@@ -141,10 +142,18 @@ impl RecordingSource {
         gaps.into_iter().for_each(|at| marks.push(MarkKind::Loss, at));
         self.outline.marks = Arc::new(marks);
         self.outline.work = known.work.clone();
-        let mut notes = about(&self.recording).notes;
+        let mut about = about(&self.recording);
+        if self.outline.is_live {
+            // Of a recorder that is at work "cut off" is not the word.
+            about.notes.clone_from(&self.recording.manifest().notes);
+        }
+        if self.plan.is_here {
+            about.name = format!("live, {}", about.name);
+        }
+        let mut notes = std::mem::take(&mut about.notes);
         notes.extend(known.no_mirror.iter().cloned());
         notes.extend(known.trouble.iter().cloned());
-        self.outline.about.notes = notes;
+        self.outline.about = About { notes, ..about };
         Ok(())
     }
 
@@ -175,7 +184,26 @@ impl RecordingSource {
         let counters = self.tables.rates(recording, at)?;
         let slabs = self.slabs(at)?;
         let zones_at = (!is_exact).then_some(read);
-        Ok(Snapshot { at, zones_at, zones, counters, slabs, ..Snapshot::default() })
+        let pressure = self.plan.is_here.then(|| std::fs::read_to_string(PRESSURE).ok()).flatten();
+        let known = self.index.known();
+        let place = known.checks.partition_point(|check| check.at <= at);
+        let check = place.checked_sub(1).and_then(|place| known.checks.get(place));
+        let mirror_error = check.map(|check| MirrorError {
+            at: check.at,
+            wrong_pages: check.wrong_pages,
+            free_pages: check.free_pages,
+        });
+        drop(known);
+        Ok(Snapshot {
+            at,
+            zones_at,
+            zones,
+            mirror_error,
+            pressure: pressure.as_deref().and_then(proc_rows::pressure),
+            counters,
+            slabs,
+            ..Snapshot::default()
+        })
     }
 
     fn slabs(&mut self, at: Nanos) -> Result<Told<SlabSample>, Error> {

@@ -8,8 +8,9 @@ use kmemlab_replay::machine::Machine;
 use kmemlab_replay::mirror::{self, Mirror};
 use kmemlab_trace::event::{Column, Event, Kind};
 use kmemlab_trace::format::PAGEMAP_FIRST;
+use kmemlab_trace::snapshot::BuddyRow;
 use kmemlab_trace::unit::Nanos;
-use kmemlab_trace::{Error, Recording};
+use kmemlab_trace::{Error, Recording, measure};
 use kmemlab_tui::ZoneState;
 use kmemlab_tui::parts::{Block, BlockMap};
 
@@ -107,6 +108,19 @@ impl Walker {
             state.percpu = Some(percpu.sum());
         }
         true
+    }
+
+    /// Pages that stand at another order than a reading of `/proc/buddyinfo` says, and all free
+    /// ones.
+    pub(super) fn wrong_pages(&self, zones: &[BuddyRow]) -> Option<(u64, u64)> {
+        let memory = self.mirror.as_ref()?.memory();
+        let (mut wrong, mut free) = (0, 0);
+        for row in zones {
+            let Some(zone) = memory.machine().zone(row.node, &row.zone) else { continue };
+            wrong += measure::wrong_pages(&row.free_blocks, memory.free_blocks(zone));
+            free += measure::free_pages(&row.free_blocks);
+        }
+        Some((wrong, free))
     }
 
     /// The page blocks at this moment.

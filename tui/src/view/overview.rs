@@ -2,6 +2,7 @@
 //! trusted.
 
 use kmemlab_trace::measure;
+use kmemlab_trace::unit::Nanos;
 
 use super::canvas::Canvas;
 use super::{GUTTER, column_of};
@@ -56,10 +57,7 @@ pub(super) fn draw(app: &App, theme: &Theme, canvas: &mut Canvas<'_>) {
     y = memory(app, &zones, hidden, theme, canvas, y) + blank;
     y = heat_map(&zones, theme, canvas, y);
     if legend > 0 {
-        let from = match snapshot.zones_at {
-            None => "exact now, from the events; ".to_owned(),
-            Some(at) => format!("read at {}; ", since(app.outline().about.start, at)),
-        };
+        let from = origin(snapshot, app.outline().about.start);
         let next = canvas.text(0, y, &from, theme.dim());
         canvas.text(next, y, theme.heat_legend(), theme.dim());
     }
@@ -217,6 +215,21 @@ fn memory(
         }
     }
     y + 1 + zones.len() as u16
+}
+
+/// Where the free blocks come from, and how far they may be trusted.
+fn origin(snapshot: &Snapshot, start: Nanos) -> String {
+    if let Some(at) = snapshot.zones_at {
+        return format!("read at {}; ", since(start, at));
+    }
+    match snapshot.mirror_error {
+        Some(error) if error.wrong_pages > 0 => {
+            let share = error.wrong_pages.saturating_mul(1000) / error.free_pages.max(1);
+            format!("from events ({} off at {}); ", percent(share), since(start, error.at))
+        }
+        Some(error) => format!("from events (exact at {}); ", since(start, error.at)),
+        None => "from events; ".to_owned(),
+    }
 }
 
 /// 0 for an empty order, else 1 to 9 by the share of the zone's free pages that stand in it.
