@@ -144,6 +144,9 @@ pub(crate) struct TuiArgs {
     /// Pass over damaged batches instead of refusing the recording
     #[arg(long)]
     pub(crate) salvage: bool,
+    /// Measure how fast the screen is over this recording, and leave
+    #[arg(long, conflicts_with = "once")]
+    pub(crate) measure: bool,
     #[command(flatten)]
     pub(crate) screen: ScreenArgs,
 }

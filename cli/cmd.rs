@@ -3,6 +3,7 @@
 mod doctor;
 mod export;
 mod info;
+mod measure;
 mod record;
 mod replay;
 mod replay_text;

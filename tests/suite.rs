@@ -16,6 +16,7 @@ mod fidelity;
 mod kill;
 mod record_live;
 mod salvage;
+mod screen;
 mod support;
 mod synthetic;
 mod tidy;

@@ -151,3 +151,16 @@ pub fn once(
     view::draw(&app, &theme.without_colour(), area, &mut buf);
     Ok(view::text(&buf))
 }
+
+/// How long it takes to paint a frame of that size: the mean of some.
+#[must_use]
+pub fn frame_time(app: &App, theme: &Theme, (width, height): (u16, u16), frames: u32) -> Duration {
+    let area = Rect::new(0, 0, width, height);
+    let mut buf = Buffer::empty(area);
+    let begun = Instant::now();
+    for _ in 0..frames.max(1) {
+        buf.reset();
+        view::draw(app, theme, area, &mut buf);
+    }
+    begun.elapsed() / frames.max(1)
+}
