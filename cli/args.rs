@@ -158,12 +158,12 @@ pub(crate) struct ExportArgs {
 pub(crate) struct TopArgs {
     #[command(flatten)]
     pub(crate) screen: ScreenArgs,
-    /// Sort by slabtop's letter: a, b, c, l, v, n, o, p, s or u
-    #[arg(short, long, value_name = "LETTER", default_value = "o", value_parser = value::sort)]
-    pub(crate) sort: Sort,
-    /// Time between two readings
-    #[arg(short = 'd', long, value_name = "TIME", default_value = "1s", value_parser = value::span)]
-    pub(crate) interval: Duration,
+    /// Sort by slabtop's letter: a, b, c, l, v, n, o, p, s or u [default: o]
+    #[arg(short, long, value_name = "LETTER", value_parser = value::sort)]
+    pub(crate) sort: Option<Sort>,
+    /// Time between two readings [default: 1s]
+    #[arg(short = 'd', long, value_name = "TIME", value_parser = value::span)]
+    pub(crate) interval: Option<Duration>,
     /// Another root than / (a container's, a fixture)
     #[arg(long, value_name = "DIR", default_value = "/", conflicts_with = "events")]
     pub(crate) root: PathBuf,
@@ -189,6 +189,9 @@ pub(crate) struct TuiArgs {
     /// Pass over damaged batches instead of refusing the recording
     #[arg(long)]
     pub(crate) salvage: bool,
+    /// Measure how fast the screen is over this recording, and leave
+    #[arg(long, conflicts_with = "once")]
+    pub(crate) measure: bool,
     #[command(flatten)]
     pub(crate) screen: ScreenArgs,
 }

@@ -4,6 +4,7 @@ mod compare;
 mod doctor;
 mod export;
 mod info;
+mod measure;
 mod policies;
 mod record;
 mod replay;
@@ -13,6 +14,7 @@ mod replay_stack;
 mod replay_stack_text;
 mod replay_text;
 mod screen;
+mod screen_export;
 mod top;
 mod tui;
 
@@ -28,7 +30,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
         Command::Compare(args) => compare::run(&args),
         Command::Policies(args) => policies::run(&args),
         Command::Export(args) => export::run(&args),
-        Command::Top(args) => top::run(args),
+        Command::Top(args) => top::run(&args),
         Command::Tui(args) => tui::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }

@@ -3,6 +3,7 @@
 
 mod args;
 mod cmd;
+mod config;
 mod exit;
 mod json;
 mod policy_file;

@@ -18,6 +18,7 @@ mod kill;
 mod policies;
 mod record_live;
 mod salvage;
+mod screen;
 mod support;
 mod synthetic;
 mod tidy;

@@ -260,8 +260,36 @@ fn export_events(recording: &Recording, out: &Path) -> Result<Pending, Error> {
     finish(file, EVENTS, recording.rows_of(format::EVENTS))
 }
 
+/// Writes any rows as `NAME.parquet` into a directory, replacing what is there by that name.
+///
+/// # Errors
+/// The file cannot be written; nothing of it stays.
+pub fn write_rows<'a>(
+    out: &Path,
+    name: &str,
+    columns: &[TableColumn],
+    rows: impl Iterator<Item = Vec<Cell<'a>>>,
+) -> Result<Exported, Error> {
+    let mut file = ParquetFile::create(out, name, &column_types(columns), Vec::new())?;
+    let mut count = 0;
+    for cells in rows {
+        for (column, cell) in cells.into_iter().enumerate() {
+            put(&mut file.frame, column, cell);
+        }
+        file.end_row()?;
+        count += 1;
+    }
+    let (exported, complete) = finish(file, name, count)?;
+    complete.publish()?;
+    Ok(exported)
+}
+
 fn table_columns(spec: &TableSpec) -> Vec<(&'static str, ColumnType)> {
-    let types = spec.columns.iter().map(|column| {
+    column_types(spec.columns)
+}
+
+fn column_types(columns: &[TableColumn]) -> Vec<(&'static str, ColumnType)> {
+    let types = columns.iter().map(|column| {
         let column_type = match column.cell {
             CellType::U64 => ColumnType::U64,
             CellType::U32 | CellType::U16 => ColumnType::U32,

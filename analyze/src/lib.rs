@@ -68,5 +68,5 @@ pub use events::EVENT_COLUMNS;
 #[cfg(feature = "parquet")]
 pub use export::{
     COMPARISON, ComparisonRow, ExportOptions, Exported, MisfitRow, RESIDUE, Replayed,
-    export_parquet,
+    export_parquet, write_rows,
 };

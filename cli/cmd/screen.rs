@@ -4,12 +4,12 @@ use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use kmemlab_tui::source::SourceError;
-use kmemlab_tui::table::Table;
-use kmemlab_tui::{App, Host, Keys, Source, Theme, View};
+use kmemlab_tui::{App, Host, Source, View};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 
+use super::screen_export::export;
 use crate::args::{ScreenArgs, ScreenView};
+use crate::config::Config;
 use crate::exit::Answer;
 
 /// Size of `--once` unless told otherwise: every terminal has it.
@@ -40,19 +40,23 @@ pub(super) fn check_terminal(args: &ScreenArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The view to open with: the command line's, else the configuration's, else the command's own.
+pub(super) fn view(args: &ScreenArgs, config: &Config, own: View) -> View {
+    args.view.map(View::from).or(config.view).unwrap_or(own)
+}
+
 /// Shows or prints the source.
 pub(super) fn show(
     args: &ScreenArgs,
-    view: ScreenView,
+    config: &Config,
+    view: View,
     source: &mut dyn Source,
     change: impl Fn(App) -> App,
 ) -> anyhow::Result<Answer> {
-    let theme = Theme::detect(|name| std::env::var(name).ok());
-    let view = args.view.unwrap_or(view).into();
-    let app = change(App::new(source.outline().clone(), view).with_keys(Keys::default()));
+    let app = change(config.apply(App::new(source.outline().clone(), view)));
     if args.once {
         let (width, height) = (args.width.unwrap_or(WIDTH), args.height.unwrap_or(HEIGHT));
-        let text = kmemlab_tui::once(source, &theme, app, width, height);
+        let text = kmemlab_tui::once(source, &config.theme, app, width, height);
         crate::exit::print(&text.map_err(anyhow::Error::from_boxed)?)?;
         return Ok(Answer::Yes);
     }
@@ -62,24 +66,6 @@ pub(super) fn show(
     }
     let suspend = || signal_hook::low_level::emulate_default_handler(SIGTSTP);
     let host = Host { stop: &stop, suspend, export: &export };
-    kmemlab_tui::run(source, &theme, app, &host).map_err(anyhow::Error::from_boxed)?;
+    kmemlab_tui::run(source, &config.theme, app, &host).map_err(anyhow::Error::from_boxed)?;
     Ok(Answer::Yes)
-}
-
-/// Writes the rows as CSV into the working directory, under a name that is not taken.
-fn export(table: &Table, order: &[usize]) -> Result<String, SourceError> {
-    let text = table.csv(order);
-    for number in 0.. {
-        let suffix = if number == 0 { String::new() } else { format!("-{number}") };
-        let name = format!("kmemlab-{}{suffix}.csv", table.name);
-        match std::fs::OpenOptions::new().write(true).create_new(true).open(&name) {
-            Ok(mut file) => {
-                io::Write::write_all(&mut file, text.as_bytes())?;
-                return Ok(format!("{} rows in {name}", order.len()));
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(format!("cannot write {name}: {error}").into()),
-        }
-    }
-    Err("no free file name".into())
 }

@@ -2,26 +2,37 @@
 
 use kmemlab_tui::{Source, View};
 
-use super::screen;
-use crate::args::{ScreenView, TuiArgs};
+use super::{measure, screen};
+use crate::args::TuiArgs;
+use crate::config::Config;
 use crate::exit::Answer;
 use crate::source::recording::{RecordingSource, Show};
 
 pub(crate) fn run(args: &TuiArgs) -> anyhow::Result<Answer> {
-    screen::check_terminal(&args.screen)?;
+    if !args.measure {
+        screen::check_terminal(&args.screen)?;
+    }
+    let config = Config::read()?;
     let salvage = args.salvage;
     let rules = args.rules.clone();
     rules.as_deref().map(super::replay::rules_of).transpose()?;
-    let show = Show { path: args.recording.clone(), salvage, rules, ..Show::default() };
-    let mut source = RecordingSource::open(show)?;
-    if let Some(path) = args.other.clone() {
+    let open = || -> anyhow::Result<RecordingSource> {
+        let rules = rules.clone();
+        let show = Show { path: args.recording.clone(), salvage, rules, ..Show::default() };
+        let source = RecordingSource::open(show)?;
+        let Some(path) = args.other.clone() else { return Ok(source) };
         let show = Show { path, salvage, ..Show::default() };
-        source = source.with_other(RecordingSource::open(show)?);
+        Ok(source.with_other(RecordingSource::open(show)?))
+    };
+    if args.measure {
+        return measure::run(open, &config);
     }
+    let mut source = open()?;
+    let own = args.other.as_ref().map_or(View::Overview, |_| View::Compare);
+    let view = screen::view(&args.screen, &config, own);
     if args.screen.once {
-        source.finish(args.screen.view.map_or(View::Overview, View::from));
+        source.finish(view);
         source.refresh().map_err(anyhow::Error::from_boxed)?;
     }
-    let view = args.other.as_ref().map_or(ScreenView::Overview, |_| ScreenView::Compare);
-    screen::show(&args.screen, view, &mut source, |app| app)
+    screen::show(&args.screen, &config, view, &mut source, |app| app)
 }

@@ -6,14 +6,14 @@ use kmemlab_trace::reader::EventBatches;
 use kmemlab_trace::unit::Nanos;
 use kmemlab_trace::{Error, EventBatch, Recording};
 
-use super::index::{Checkpoint, Index};
+use super::index::{Checkpoint, Index, Known};
 use super::sites::{Freed, Frees};
-use super::walk::{KINDS, Walker};
+use super::walk::State;
 
 /// A state that moves.
 #[derive(Debug)]
-pub(super) struct Cursor {
-    walker: Walker,
+pub(super) struct Cursor<S> {
+    state: S,
     /// All events up to here are in it.
     at: Nanos,
     batches: EventBatches,
@@ -24,10 +24,10 @@ pub(super) struct Cursor {
     frees: usize,
 }
 
-impl Cursor {
-    fn at(checkpoint: &Checkpoint, recording: &Recording) -> Result<Self, Error> {
+impl<S: State> Cursor<S> {
+    fn at(checkpoint: &Checkpoint<S>, recording: &Recording) -> Result<Self, Error> {
         Ok(Self {
-            walker: checkpoint.walker.clone(),
+            state: checkpoint.state.clone(),
             at: checkpoint.at,
             batches: recording.events_from(checkpoint.batch)?,
             batch: None,
@@ -52,12 +52,12 @@ impl Cursor {
             };
             let mut frees = Frees::Known(known.iter());
             let mut is_over = true;
-            for event in batch.iter_only(KINDS).skip(self.done) {
+            for event in batch.iter_only(self.state.kinds()).skip(self.done) {
                 if event.time > to {
                     is_over = false;
                     break;
                 }
-                self.walker.step(&event, &mut frees);
+                self.state.step(&event, &mut frees);
                 self.done += 1;
             }
             if let Frees::Known(rest) = frees {
@@ -88,7 +88,7 @@ impl Cursor {
             }
         };
         let Some(batch) = batch else { return Ok(false) };
-        self.walker.sites.begin(&batch);
+        self.state.begin(&batch);
         self.batch = Some(batch);
         self.done = 0;
         self.next_batch += 1;
@@ -98,13 +98,14 @@ impl Cursor {
 
 /// The state at that moment; `None` where the background has not come so far, or the page map was
 /// not whole yet. `slot` is where the state stood last.
-pub(super) fn state_at<'a>(
-    slot: &'a mut Option<Cursor>,
+pub(super) fn state_at<'a, S: State>(
+    slot: &'a mut Option<Cursor<S>>,
+    list: fn(&Known) -> &[Arc<Checkpoint<S>>],
     recording: &Recording,
     index: &Index,
     at: Nanos,
-) -> Result<Option<&'a Walker>, Error> {
-    let checkpoint: Option<Arc<Checkpoint>> = {
+) -> Result<Option<&'a S>, Error> {
+    let checkpoint: Option<Arc<Checkpoint<S>>> = {
         let known = index.known();
         let is_known = known
             .until
@@ -113,8 +114,9 @@ pub(super) fn state_at<'a>(
         if !is_known {
             return Ok(None);
         }
-        let place = known.checkpoints.partition_point(|checkpoint| checkpoint.at <= at);
-        place.checked_sub(1).map(|place| Arc::clone(&known.checkpoints[place]))
+        let checkpoints = list(&known);
+        let place = checkpoints.partition_point(|checkpoint| checkpoint.at <= at);
+        place.checked_sub(1).map(|place| Arc::clone(&checkpoints[place]))
     };
     let Some(checkpoint) = checkpoint else { return Ok(None) };
     let is_near = slot.as_ref().is_some_and(|known| known.at <= at && known.at >= checkpoint.at);
@@ -126,5 +128,5 @@ pub(super) fn state_at<'a>(
         *slot = None;
         return Err(error);
     }
-    Ok(slot.as_ref().map(|cursor| &cursor.walker))
+    Ok(slot.as_ref().map(|cursor| &cursor.state))
 }

@@ -4,6 +4,7 @@
 //! the state along, leaving a copy of it every so often. Whoever asks for a moment takes the copy
 //! before it and goes on from there. Of a recording that grows, the thread follows the end.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,17 +16,18 @@ use kmemlab_replay::machine::Machine;
 use kmemlab_replay::mirror::Mirror;
 use kmemlab_replay::rules::Rules;
 use kmemlab_replay::seeding::Seed;
-use kmemlab_trace::format::{EVENTS, PAGEMAP_FIRST};
+use kmemlab_trace::format::{EVENTS, INDEX, MANIFEST, PAGEMAP_FIRST};
+use kmemlab_trace::reader::BuddySample;
 use kmemlab_trace::unit::Nanos;
 use kmemlab_trace::{EventBatch, Recording};
 use kmemlab_tui::Work;
 
 use super::names::Names;
-use super::sites::{Freed, Frees, Live};
+use super::sites::{Freed, Frees, Live, Sites};
 use super::stalls::{self, Finder, Found};
-use super::walk::{self, Walker};
+use super::walk::{self, State, Walker};
 
-/// Events between two checkpoints at first.
+/// Events between two checkpoints.
 const SPACING: u64 = 150_000;
 /// Memory for checkpoints; when it is full every other one goes.
 const BUDGET_BYTES: u64 = 512 << 20;
@@ -34,21 +36,22 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// A copy of the state between two batches of events.
 #[derive(Debug)]
-pub(super) struct Checkpoint {
+pub(super) struct Checkpoint<S> {
     /// The last event in it.
     pub(super) at: Nanos,
     /// The batch that comes next.
     pub(super) batch: u64,
     /// How many frees came before.
     pub(super) frees: usize,
-    pub(super) walker: Walker,
+    pub(super) state: S,
 }
 
 /// What is known so far.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) found: Found,
-    pub(super) checkpoints: Vec<Arc<Checkpoint>>,
+    pub(super) pages: Vec<Arc<Checkpoint<Walker>>>,
+    pub(super) sites: Vec<Arc<Checkpoint<Sites>>>,
     pub(super) freed: Vec<Freed>,
     /// The state is known from here (the page map is whole) ...
     pub(super) from: Option<Nanos>,
@@ -63,6 +66,19 @@ pub(super) struct Known {
     pub(super) trouble: Option<String>,
     pub(super) work: Option<Work>,
     pub(super) is_done: bool,
+    /// Everything that was there at the last look is gone through.
+    pub(super) is_caught_up: bool,
+    /// How far the mirror was from each reading of `/proc/buddyinfo`, by its time.
+    pub(super) checks: Vec<Check>,
+}
+
+/// The mirror beside a reading of `/proc/buddyinfo`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Check {
+    pub(super) at: Nanos,
+    /// Pages that stand at another order.
+    pub(super) wrong_pages: u64,
+    pub(super) free_pages: u64,
 }
 
 /// The background's work and what came of it.
@@ -127,6 +143,17 @@ impl Index {
     }
 }
 
+/// How large a recording's index and manifest are: when neither changes, nothing is new.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Extent(Option<u64>, Option<u64>);
+
+impl Extent {
+    pub(super) fn of(plan: &Plan) -> Self {
+        let length = |name| plan.path.join(name).metadata().map(|meta| meta.len()).ok();
+        Self(length(INDEX), length(MANIFEST))
+    }
+}
+
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The background's thread.
@@ -137,7 +164,9 @@ struct Worker<'a> {
     /// Batches whose stalls are found already.
     found_batches: u64,
     live: Live,
-    spacing: u64,
+    /// Of the checkpoints of the pages, how many are left out between two.
+    skip: u32,
+    skipped: u32,
     since_checkpoint: u64,
     frees: usize,
     next_batch: u64,
@@ -151,7 +180,8 @@ impl<'a> Worker<'a> {
             finder: Finder::default(),
             found_batches: 0,
             live: Live::default(),
-            spacing: SPACING,
+            skip: 0,
+            skipped: 0,
             since_checkpoint: 0,
             frees: 0,
             next_batch: 0,
@@ -185,16 +215,21 @@ impl<'a> Worker<'a> {
             }
         };
         let with_pages = recording.manifest().stacks != "none";
-        let mut walker = Walker::new(mirror, with_pages);
+        let mut walker = Walker::new(mirror);
+        let mut sites = Sites::new(with_pages);
         self.index.known().from = Some(self.index.known_from(&walker));
-        self.checkpoint(&walker, Nanos(0));
+        self.checkpoint(&walker, &sites, Nanos(0));
         loop {
-            self.walk(&recording, &mut walker)?;
+            self.walk(&recording, &mut walker, &mut sites)?;
             let is_over = recording.manifest().end.is_some();
             if is_over || self.index.is_stopped() {
                 return Ok(());
             }
-            self.index.known().work = None;
+            {
+                let mut known = self.index.known();
+                known.work = None;
+                known.is_caught_up = true;
+            }
             self.index.tell();
             recording = self.wait_for_more(recording)?;
         }
@@ -202,12 +237,17 @@ impl<'a> Worker<'a> {
 
     /// Looks again until there is more, or the recorder is done.
     fn wait_for_more(&self, mut recording: Recording) -> Outcome<Recording> {
+        let mut seen = Extent::of(&self.plan);
         while recording.manifest().end.is_none()
             && recording.batches_of(EVENTS) <= self.next_batch
             && !self.index.is_stopped()
         {
             thread::sleep(LOOK);
-            recording = self.open()?;
+            let now = Extent::of(&self.plan);
+            if now != seen {
+                recording = self.open()?;
+                seen = now;
+            }
         }
         let names = Arc::new(Names::read(&recording, self.plan.is_here)?);
         self.index.known().names = names;
@@ -279,16 +319,27 @@ impl<'a> Worker<'a> {
     }
 
     /// Carries the state to the end of what is there.
-    fn walk(&mut self, recording: &Recording, walker: &mut Walker) -> Outcome<()> {
+    fn walk(
+        &mut self,
+        recording: &Recording,
+        walker: &mut Walker,
+        sites: &mut Sites,
+    ) -> Outcome<()> {
         let batches = recording.batches_of(EVENTS).max(1);
+        let mut samples = self.samples(recording)?;
         for batch in recording.events_from(self.next_batch)? {
             let batch = batch?;
             self.find(self.next_batch, &batch);
-            walker.sites.begin(&batch);
+            sites.begin(&batch);
             let mut freed = Vec::new();
             let mut frees = Frees::Learn(&mut self.live, &mut freed);
-            for event in batch.iter_only(walk::KINDS) {
+            let mut due = samples.front().map_or(u64::MAX, |sample| sample.stamp.before.0);
+            for event in batch.iter_only(walker.kinds() | sites.kinds()) {
+                if event.time.0 > due {
+                    due = check(self.index, &mut samples, walker, event.time);
+                }
                 walker.step(&event, &mut frees);
+                sites.step(&event, &mut frees);
             }
             let last = batch.iter().last().map_or(Nanos(0), |event| event.time);
             self.next_batch += 1;
@@ -299,8 +350,8 @@ impl<'a> Worker<'a> {
                 known.freed.extend(freed);
                 known.until = Some(last);
             }
-            if self.since_checkpoint >= self.spacing {
-                self.checkpoint(walker, last);
+            if self.since_checkpoint >= SPACING {
+                self.checkpoint(walker, sites, last);
             }
             if self.index.is_stopped() {
                 return Ok(());
@@ -310,22 +361,64 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn checkpoint(&mut self, walker: &Walker, at: Nanos) {
-        let walker = walker.clone();
+    /// The readings of `/proc/buddyinfo` that the mirror was not held against yet.
+    fn samples(&self, recording: &Recording) -> Outcome<VecDeque<BuddySample>> {
+        let done = self.index.known().checks.last().map_or(Nanos(0), |check| check.at);
+        let from = Nanos(done.0 + 1);
+        let mut samples = VecDeque::new();
+        for sample in recording.buddyinfo_within(from, Nanos(u64::MAX))? {
+            let sample = sample?;
+            if sample.stamp.before >= from {
+                samples.push_back(sample);
+            }
+        }
+        Ok(samples)
+    }
+
+    /// Leaves copies. Those of the sites are small; of those of the pages every other one goes
+    /// when there are too many.
+    fn checkpoint(&mut self, walker: &Walker, sites: &Sites, at: Nanos) {
         let (batch, frees) = (self.next_batch, self.frees);
-        let mut known = self.index.known();
-        known.checkpoints.push(Arc::new(Checkpoint { at, batch, frees, walker }));
+        let state = sites.clone();
+        let small = Arc::new(Checkpoint { at, batch, frees, state });
+        let is_due = self.skipped >= self.skip;
+        let large = is_due.then(|| {
+            let state = walker.clone();
+            Arc::new(Checkpoint { at, batch, frees, state })
+        });
+        self.skipped = if is_due { 0 } else { self.skipped + 1 };
         self.since_checkpoint = 0;
-        let bytes: u64 = known.checkpoints.iter().map(|known| known.walker.bytes()).sum();
-        if bytes > BUDGET_BYTES && known.checkpoints.len() > 2 {
+        let mut known = self.index.known();
+        known.sites.push(small);
+        known.pages.extend(large);
+        let bytes: u64 = known.pages.iter().map(|known| known.state.bytes()).sum();
+        if bytes > BUDGET_BYTES && known.pages.len() > 2 {
             let mut number = 0;
-            known.checkpoints.retain(|_| {
+            known.pages.retain(|_| {
                 number += 1;
                 number % 2 == 1
             });
-            self.spacing *= 2;
+            self.skip = self.skip * 2 + 1;
         }
     }
+}
+
+/// Holds the mirror against the readings up to a moment; tells when the next one is due.
+fn check(index: &Index, samples: &mut VecDeque<BuddySample>, walker: &Walker, now: Nanos) -> u64 {
+    let mut known = index.known();
+    while let Some(sample) = samples.front() {
+        let at = sample.stamp.before;
+        if at >= now {
+            return at.0;
+        }
+        if let Some((wrong_pages, free_pages)) = walker.wrong_pages(&sample.zones)
+            && known.from.is_some_and(|from| at > from)
+        {
+            known.checks.push(Check { at, wrong_pages, free_pages });
+        }
+        samples.pop_front();
+    }
+    u64::MAX
 }
 
 impl Index {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kmemlab_trace::unit::Nanos;
 use kmemlab_tui::parts::{Compared, Comparison};
 use kmemlab_tui::source::SourceError;
-use kmemlab_tui::{MarkKind, Snapshot, Source, View};
+use kmemlab_tui::{MarkKind, Snapshot};
 
 use super::recording::RecordingSource;
 
@@ -21,7 +21,7 @@ pub(super) fn compare(
 ) -> Result<Comparison, SourceError> {
     let since = snapshot.at.0.saturating_sub(one.outline.begin.0);
     let there = Nanos(two.outline.begin.0.saturating_add(since)).min(two.outline.end);
-    let other = two.load(there, View::Overview)?;
+    let other = two.both(there)?;
     let first = numbers(one, snapshot);
     let second = numbers(two, &other);
     let mut keys: Vec<_> = first.keys().chain(second.keys()).collect();

@@ -11,17 +11,20 @@ use kmemlab_trace::{Error, Recording};
 use kmemlab_tui::parts::{BlockMap, Latency, Site, Vmalloc};
 use kmemlab_tui::source::{SourceError, sum_blocks};
 use kmemlab_tui::{
-    About, Loss, MarkKind, Marks, Outline, SlabSample, Snapshot, Source, Told, View,
+    About, Loss, MarkKind, Marks, MirrorError, Outline, SlabSample, Snapshot, Source, Told, View,
 };
 
 use super::cursor::{Cursor, state_at};
-use super::index::{Index, Plan};
+use super::index::{Extent, Index, Plan};
 use super::models::Models;
+use super::sites::Sites;
 use super::tables::Tables;
+use super::walk::Walker;
 use super::{pair, proc_rows};
 
 /// How often a growing recording, and the work on one, are looked at.
 const LOOK: Duration = Duration::from_millis(200);
+const PRESSURE: &str = "/proc/pressure/memory";
 
 /// A recording for the screen.
 #[derive(Debug)]
@@ -31,11 +34,13 @@ pub(crate) struct RecordingSource {
     pub(super) outline: Outline,
     pub(super) tables: Tables,
     pub(super) index: Arc<Index>,
-    cursor: Option<Cursor>,
+    pages: Option<Cursor<Walker>>,
+    sites: Option<Cursor<Sites>>,
     models: Models,
     other: Option<Box<RecordingSource>>,
     latency: Option<(usize, Arc<Latency>)>,
     looked: Instant,
+    extent: Extent,
     revision: u64,
     was_running: bool,
 }
@@ -58,6 +63,7 @@ impl RecordingSource {
     pub(crate) fn open(show: Show) -> anyhow::Result<Self> {
         let recording = Recording::open(&show.path, show.salvage)?;
         let plan = Plan { path: show.path, salvage: show.salvage, is_here: show.is_here };
+        let extent = Extent::of(&plan);
         let index = Index::start(plan.clone())?;
         let mut source = Self {
             outline: Outline { about: about(&recording), ..Outline::default() },
@@ -66,10 +72,12 @@ impl RecordingSource {
             recording,
             plan,
             index,
-            cursor: None,
+            pages: None,
+            sites: None,
             other: None,
             latency: None,
             looked: Instant::now(),
+            extent,
             revision: u64::MAX,
             was_running: false,
         };
@@ -92,7 +100,11 @@ impl RecordingSource {
 
     /// Waits until the background is done, for a screen that is painted once.
     pub(crate) fn finish(&mut self, view: View) {
-        while !self.index.known().is_done {
+        let is_over = |index: &Index| {
+            let known = index.known();
+            known.is_done || known.is_caught_up
+        };
+        while !is_over(&self.index) {
             std::thread::sleep(Duration::from_millis(5));
         }
         if view == View::Compare && self.other.is_none() {
@@ -105,6 +117,15 @@ impl RecordingSource {
             other.finish(View::Overview);
         }
         self.looked = Instant::now().checked_sub(LOOK).unwrap_or_else(Instant::now);
+    }
+
+    /// How many checkpoints there are, and how much memory they and the frees take.
+    pub(crate) fn memory(&self) -> (usize, u64) {
+        let known = self.index.known();
+        let pages: u64 = known.pages.iter().map(|known| known.state.bytes()).sum();
+        let sites: u64 = known.sites.iter().map(|known| known.state.bytes()).sum();
+        let freed = (known.freed.len() * size_of::<super::sites::Freed>()) as u64;
+        (known.pages.len() + known.sites.len(), pages + sites + freed)
     }
 
     /// Brings the outline to what the recording holds now.
@@ -141,10 +162,18 @@ impl RecordingSource {
         gaps.into_iter().for_each(|at| marks.push(MarkKind::Loss, at));
         self.outline.marks = Arc::new(marks);
         self.outline.work = known.work.clone();
-        let mut notes = about(&self.recording).notes;
+        let mut about = about(&self.recording);
+        if self.outline.is_live {
+            // Of a recorder that is at work "cut off" is not the word.
+            about.notes.clone_from(&self.recording.manifest().notes);
+        }
+        if self.plan.is_here {
+            about.name = format!("live, {}", about.name);
+        }
+        let mut notes = std::mem::take(&mut about.notes);
         notes.extend(known.no_mirror.iter().cloned());
         notes.extend(known.trouble.iter().cloned());
-        self.outline.about.notes = notes;
+        self.outline.about = About { notes, ..about };
         Ok(())
     }
 
@@ -152,6 +181,10 @@ impl RecordingSource {
     fn look(&mut self) -> Result<bool, Error> {
         if self.recording.manifest().end.is_some() {
             self.outline.is_live = false;
+            return Ok(false);
+        }
+        let extent = Extent::of(&self.plan);
+        if std::mem::replace(&mut self.extent, extent) == extent {
             return Ok(false);
         }
         let before = (self.recording.batches_of(EVENTS), self.recording.batches_of(BUDDYINFO.file));
@@ -163,22 +196,44 @@ impl RecordingSource {
         Ok(has_changed)
     }
 
-    /// What every view has: zones and slabs.
-    fn common(&mut self, at: Nanos) -> Result<Snapshot, Error> {
+    /// The zones at a moment, rebuilt from the events where these tell, with how far the mirror was
+    /// from the kernel's own word at the last reading before.
+    fn overview(&mut self, at: Nanos) -> Result<Snapshot, Error> {
         let recording = &self.recording;
         let buddy = self.tables.buddy(recording, at)?;
         let rows = self.tables.zones(recording, at)?;
         let (read, buddy) = buddy.map_or((at, Arc::default()), |(read, rows)| (read, rows));
         let mut zones = proc_rows::zones(&buddy, &rows);
-        let walker = state_at(&mut self.cursor, recording, &self.index, at)?;
+        let walker = self::pages(&mut self.pages, recording, &self.index, at)?;
         let is_exact = walker.is_some_and(|walker| walker.fill_zones(&mut zones));
-        let counters = self.tables.rates(recording, at)?;
-        let slabs = self.slabs(at)?;
-        let zones_at = (!is_exact).then_some(read);
-        Ok(Snapshot { at, zones_at, zones, counters, slabs, ..Snapshot::default() })
+        let known = self.index.known();
+        let place = known.checks.partition_point(|check| check.at <= at);
+        let check = place.checked_sub(1).and_then(|place| known.checks.get(place));
+        let mirror_error = check.map(|check| MirrorError {
+            at: check.at,
+            wrong_pages: check.wrong_pages,
+            free_pages: check.free_pages,
+        });
+        drop(known);
+        let pressure = self.plan.is_here.then(|| std::fs::read_to_string(PRESSURE).ok()).flatten();
+        Ok(Snapshot {
+            at,
+            zones_at: (!is_exact).then_some(read),
+            zones,
+            mirror_error,
+            pressure: pressure.as_deref().and_then(proc_rows::pressure),
+            counters: self.tables.rates(recording, at)?,
+            ..Snapshot::default()
+        })
     }
 
-    fn slabs(&mut self, at: Nanos) -> Result<Told<SlabSample>, Error> {
+    /// Zones and slabs: what two recordings are compared by.
+    pub(super) fn both(&mut self, at: Nanos) -> Result<Snapshot, Error> {
+        let slabs = self.slabs(at, View::Compare)?;
+        Ok(Snapshot { slabs, ..self.overview(at)? })
+    }
+
+    fn slabs(&mut self, at: Nanos, view: View) -> Result<Told<SlabSample>, Error> {
         let [now, before] = self.tables.slabs(&self.recording, at)?;
         let Some((read, rows)) = now else {
             let why = "No slab caches here: /proc/slabinfo was not recorded (reading it needs \
@@ -190,8 +245,12 @@ impl RecordingSource {
         };
         let before = before.map(|(at, rows)| (at, Arc::new(active(&rows))));
         let names = Arc::clone(&self.index.known().names);
-        let walker = state_at(&mut self.cursor, &self.recording, &self.index, at)?;
-        let tops = walker.map(|walker| walker.sites.tops(&names)).unwrap_or_default();
+        let tops = match view {
+            View::Slabs => self::sites(&mut self.sites, &self.recording, &self.index, at)?
+                .map(|sites| sites.tops(&names))
+                .unwrap_or_default(),
+            _ => BTreeMap::new(),
+        };
         let rows = rows.to_vec();
         Ok(Told::Yes(SlabSample { at: read, rows, before, top_sites: Arc::new(tops) }))
     }
@@ -213,9 +272,9 @@ impl RecordingSource {
 
     pub(super) fn sites(&mut self, at: Nanos) -> Result<Told<Vec<Site>>, Error> {
         let names = Arc::clone(&self.index.known().names);
-        let walker = state_at(&mut self.cursor, &self.recording, &self.index, at)?;
-        let Some(walker) = walker else { return Ok(Told::No(self.unknown("Call sites"))) };
-        let sites = walker.sites.shown(&names, at);
+        let sites = self::sites(&mut self.sites, &self.recording, &self.index, at)?;
+        let Some(sites) = sites else { return Ok(Told::No(self.unknown("Call sites"))) };
+        let sites = sites.shown(&names, at);
         if sites.is_empty() {
             let why = "No allocation with a call site up to this moment: record the group slab, \
                        and call chains with --stacks for pages.";
@@ -226,7 +285,7 @@ impl RecordingSource {
 
     fn blocks(&mut self, at: Nanos) -> Result<Told<Arc<BlockMap>>, Error> {
         let types = self.recording.manifest().host.migrate_types.clone();
-        let walker = state_at(&mut self.cursor, &self.recording, &self.index, at)?;
+        let walker = self::pages(&mut self.pages, &self.recording, &self.index, at)?;
         let map = walker.and_then(|walker| walker.blocks(&types));
         let known = self.index.known();
         match (map, &known.no_mirror) {
@@ -248,7 +307,7 @@ impl RecordingSource {
                        needs root): record again with `sudo kmemlab record`.";
             return Ok(Told::No(why.to_owned()));
         };
-        let walker = state_at(&mut self.cursor, &self.recording, &self.index, at)?;
+        let walker = self::pages(&mut self.pages, &self.recording, &self.index, at)?;
         let vmap = walker.map(|walker| walker.vmap).unwrap_or_default();
         Ok(Told::Yes(Vmalloc {
             at: read,
@@ -303,9 +362,10 @@ impl Source for RecordingSource {
     }
 
     fn load(&mut self, at: Nanos, view: View) -> Result<Snapshot, SourceError> {
-        let mut snapshot = self.common(at)?;
+        let mut snapshot = Snapshot { at, ..Snapshot::default() };
         match view {
-            View::Overview | View::Slabs => {}
+            View::Overview => snapshot = self.overview(at)?,
+            View::Slabs => snapshot.slabs = self.slabs(at, view)?,
             View::Sites => snapshot.sites = self.sites(at)?,
             View::Blocks => snapshot.blocks = self.blocks(at)?,
             View::Vmalloc => snapshot.vmalloc = self.vmalloc(at)?,
@@ -317,6 +377,7 @@ impl Source for RecordingSource {
                     }
                     None => self.models.at(at),
                     Some(mut other) => {
+                        let snapshot = self.both(at)?;
                         let compared = pair::compare(self, &mut other, &snapshot);
                         self.other = Some(other);
                         Ok(compared?)
@@ -327,6 +388,26 @@ impl Source for RecordingSource {
         }
         Ok(snapshot)
     }
+}
+
+/// The pages at a moment.
+fn pages<'a>(
+    slot: &'a mut Option<Cursor<Walker>>,
+    recording: &Recording,
+    index: &Index,
+    at: Nanos,
+) -> Result<Option<&'a Walker>, Error> {
+    state_at(slot, |known| &known.pages, recording, index, at)
+}
+
+/// The call sites at a moment.
+fn sites<'a>(
+    slot: &'a mut Option<Cursor<Sites>>,
+    recording: &Recording,
+    index: &Index,
+    at: Nanos,
+) -> Result<Option<&'a Sites>, Error> {
+    state_at(slot, |known| &known.sites, recording, index, at)
 }
 
 fn about(recording: &Recording) -> About {
@@ -363,4 +444,69 @@ fn loss(recording: &Recording) -> Result<(Loss, Vec<Nanos>), Error> {
     let told = recording.manifest().end.as_ref().map_or(0, |end| end.lost_events);
     loss.events = loss.events.max(told);
     Ok((loss, gaps))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(name: &str) -> RecordingSource {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("sample-traces").join(name);
+        let mut source = RecordingSource::open(Show { path, ..Show::default() }).unwrap();
+        source.finish(View::Overview);
+        source.refresh().unwrap();
+        source
+    }
+
+    /// Moments all over the recording, in no order.
+    fn moments(source: &RecordingSource) -> Vec<Nanos> {
+        let (begin, end) = (source.outline.begin.0, source.outline.end.0);
+        let parts = [97, 3, 50, 51, 20, 99, 75, 74, 33, 100, 1, 60];
+        parts.iter().map(|part| Nanos(begin + (end - begin) * part / 100)).collect()
+    }
+
+    #[test]
+    fn a_moment_is_the_same_however_one_gets_there() {
+        for name in ["slab-churn.kmt", "fork-open.kmt", "pressure.kmt"] {
+            let (mut jumping, mut walking) = (open(name), open(name));
+            let moments = moments(&jumping);
+            let mut sorted = moments.clone();
+            sorted.sort();
+            for view in [View::Overview, View::Sites, View::Blocks, View::Vmalloc, View::Latency] {
+                let jumped: BTreeMap<Nanos, Snapshot> =
+                    moments.iter().map(|at| (*at, jumping.load(*at, view).unwrap())).collect();
+                for at in &sorted {
+                    let walked = walking.load(*at, view).unwrap();
+                    assert!(jumped[at] == walked, "{name} {view:?} at {at:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_state_at_a_reading_is_what_the_kernel_said() {
+        for name in ["slab-churn.kmt", "fork-open.kmt"] {
+            let source = open(name);
+            let known = source.index.known();
+            assert!(known.checks.len() >= 4, "{name}: {:?}", known.checks);
+            let exact = known.checks.iter().filter(|check| check.wrong_pages == 0).count();
+            // A reading takes a while; at most one met an event meanwhile.
+            assert!(exact + 1 >= known.checks.len(), "{name}: {:?}", known.checks);
+        }
+    }
+
+    #[test]
+    fn a_sum_over_the_map_is_the_zone() {
+        let mut source = open("fork-open.kmt");
+        let at = source.outline.end;
+        let snapshot = source.load(at, View::Overview).unwrap();
+        assert_eq!(snapshot.zones_at, None);
+        let map = source.load(at, View::Blocks).unwrap().blocks;
+        let map = map.yes().unwrap();
+        for ((name, first, end), zone) in map.zones.iter().zip(&snapshot.zones) {
+            assert_eq!(*name, zone.label());
+            let free: u64 = map.blocks[*first..*end].iter().map(|b| u64::from(b.free)).sum();
+            assert_eq!(Some(free), zone.free_pages(), "{name}");
+        }
+    }
 }

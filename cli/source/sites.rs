@@ -10,11 +10,21 @@ use kmemlab_trace::unit::Nanos;
 use kmemlab_tui::parts::Site;
 
 use super::names::Names;
+use super::walk::State;
 
 /// How long a rate remembers.
 const MEMORY_NS: f64 = 1e9;
 /// A free of something that was not seen allocated.
 const UNKNOWN: u32 = u32::MAX;
+/// The events of objects.
+const KINDS: u64 = Kind::Kmalloc.bit()
+    | Kind::KmallocNode.bit()
+    | Kind::Kfree.bit()
+    | Kind::CacheAlloc.bit()
+    | Kind::CacheAllocNode.bit()
+    | Kind::CacheFree.bit();
+/// Those of pages.
+const PAGE_KINDS: u64 = Kind::PageAlloc.bit() | Kind::PageFree.bit();
 /// Set in the key of a page: page frames and addresses do not meet.
 const PAGE: u64 = 1 << 62;
 
@@ -123,14 +133,13 @@ pub(super) struct Sites {
     with_pages: bool,
 }
 
-impl Sites {
-    /// Pages have call sites only where call chains were recorded.
-    pub(super) fn new(with_pages: bool) -> Self {
-        Self { with_pages, ..Self::default() }
+impl State for Sites {
+    fn kinds(&self) -> u64 {
+        if self.with_pages { KINDS | PAGE_KINDS } else { KINDS }
     }
 
-    /// The next batch comes: names may have other numbers in it.
-    pub(super) fn begin(&mut self, batch: &EventBatch) {
+    /// Names may have other numbers in the next batch.
+    fn begin(&mut self, batch: &EventBatch) {
         self.translated.clear();
         for number in 0..batch.names() {
             let number = self.cache(batch.name(number as u16));
@@ -138,33 +147,8 @@ impl Sites {
         }
     }
 
-    fn cache(&mut self, name: &str) -> u32 {
-        if let Some(number) = self.cache_numbers.get(name) {
-            return *number;
-        }
-        let number = self.caches.len() as u32;
-        let name: Arc<str> = Arc::from(name);
-        self.caches.push(name.clone());
-        self.cache_numbers.insert(name, number);
-        number
-    }
-
-    /// The cache of a kmalloc, which the event does not name.
-    fn kmalloc(&mut self, bytes: u64) -> u32 {
-        if let Some(number) = self.sizes.get(&bytes) {
-            return *number;
-        }
-        let name = match bytes {
-            0..=1023 => format!("kmalloc-{bytes}"),
-            1024..=8192 => format!("kmalloc-{}k", bytes / 1024),
-            _ => "kmalloc, pages".to_owned(),
-        };
-        let number = self.cache(&name);
-        self.sizes.insert(bytes, number);
-        number
-    }
-
-    pub(super) fn step(&mut self, event: &Event, frees: &mut Frees<'_>) {
+    #[inline]
+    fn step(&mut self, event: &Event, frees: &mut Frees<'_>) {
         match event.kind {
             Kind::Kmalloc | Kind::KmallocNode | Kind::CacheAlloc | Kind::CacheAllocNode => {
                 let cache = match self.translated.get(usize::from(event.name)) {
@@ -195,6 +179,39 @@ impl Sites {
             }
             _ => {}
         }
+    }
+}
+
+impl Sites {
+    /// Pages have call sites only where call chains were recorded.
+    pub(super) fn new(with_pages: bool) -> Self {
+        Self { with_pages, ..Self::default() }
+    }
+
+    fn cache(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.cache_numbers.get(name) {
+            return *number;
+        }
+        let number = self.caches.len() as u32;
+        let name: Arc<str> = Arc::from(name);
+        self.caches.push(name.clone());
+        self.cache_numbers.insert(name, number);
+        number
+    }
+
+    /// The cache of a kmalloc, which the event does not name.
+    fn kmalloc(&mut self, bytes: u64) -> u32 {
+        if let Some(number) = self.sizes.get(&bytes) {
+            return *number;
+        }
+        let name = match bytes {
+            0..=1023 => format!("kmalloc-{bytes}"),
+            1024..=8192 => format!("kmalloc-{}k", bytes / 1024),
+            _ => "kmalloc, pages".to_owned(),
+        };
+        let number = self.cache(&name);
+        self.sizes.insert(bytes, number);
+        number
     }
 
     fn allocated(

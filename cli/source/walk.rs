@@ -1,5 +1,5 @@
-//! The state at any moment: the mirror, the call sites and what else only events tell, carried
-//! through the events. A copy of it is a checkpoint.
+//! The pages at any moment: the mirror and what else only events tell of pages, carried through
+//! the events. A copy of it is a checkpoint.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,23 +8,26 @@ use kmemlab_replay::machine::Machine;
 use kmemlab_replay::mirror::{self, Mirror};
 use kmemlab_trace::event::{Column, Event, Kind};
 use kmemlab_trace::format::PAGEMAP_FIRST;
+use kmemlab_trace::snapshot::BuddyRow;
 use kmemlab_trace::unit::Nanos;
-use kmemlab_trace::{Error, Recording};
+use kmemlab_trace::{Error, EventBatch, Recording, measure};
 use kmemlab_tui::ZoneState;
 use kmemlab_tui::parts::{Block, BlockMap};
 
-use super::sites::{Frees, Sites};
+use super::sites::Frees;
 
 /// The events that change something here.
-pub(super) const KINDS: u64 = mirror::KINDS
-    | Kind::Kmalloc.bit()
-    | Kind::KmallocNode.bit()
-    | Kind::Kfree.bit()
-    | Kind::CacheAlloc.bit()
-    | Kind::CacheAllocNode.bit()
-    | Kind::CacheFree.bit()
-    | Kind::VmapAlloc.bit()
-    | Kind::VmapFree.bit();
+const KINDS: u64 = mirror::KINDS | Kind::VmapAlloc.bit() | Kind::VmapFree.bit();
+
+/// A state that events change: what a cursor moves.
+pub(super) trait State: Clone {
+    /// The events that change it.
+    fn kinds(&self) -> u64;
+    /// The next batch comes.
+    fn begin(&mut self, _: &EventBatch) {}
+    /// Follows an event.
+    fn step(&mut self, event: &Event, frees: &mut Frees<'_>);
+}
 
 /// Types that page blocks exchange: UNMOVABLE, MOVABLE, RECLAIMABLE.
 const EXCHANGED: u8 = 3;
@@ -42,20 +45,18 @@ pub(super) struct Vmap {
 pub(super) struct Walker {
     /// Absent where the recording does not tell enough to follow the page allocator.
     pub(super) mirror: Option<Mirror>,
-    pub(super) sites: Sites,
     pub(super) vmap: Vmap,
     /// Live blocks allocated for another type than their page block's: order and type by page.
     foreign: BTreeMap<u32, (u8, u8)>,
 }
 
-impl Walker {
-    pub(super) fn new(mirror: Option<Mirror>, with_pages: bool) -> Self {
-        let foreign = BTreeMap::new();
-        Self { mirror, sites: Sites::new(with_pages), vmap: Vmap::default(), foreign }
+impl State for Walker {
+    fn kinds(&self) -> u64 {
+        KINDS
     }
 
     #[inline]
-    pub(super) fn step(&mut self, event: &Event, frees: &mut Frees<'_>) {
+    fn step(&mut self, event: &Event, _: &mut Frees<'_>) {
         if let Some(mirror) = &mut self.mirror {
             mirror.step(event);
         }
@@ -73,7 +74,12 @@ impl Walker {
             }
             _ => {}
         }
-        self.sites.step(event, frees);
+    }
+}
+
+impl Walker {
+    pub(super) fn new(mirror: Option<Mirror>) -> Self {
+        Self { mirror, vmap: Vmap::default(), foreign: BTreeMap::new() }
     }
 
     fn note_foreign(&mut self, event: &Event) {
@@ -91,7 +97,7 @@ impl Walker {
     /// About how much memory a copy takes.
     pub(super) fn bytes(&self) -> u64 {
         let mirror = self.mirror.as_ref().map_or(0, |mirror| mirror.memory().state_bytes());
-        mirror + self.sites.bytes() + self.foreign.len() as u64 * 24
+        mirror + self.foreign.len() as u64 * 24
     }
 
     /// Free blocks and per-CPU pages of this very moment, put into zones of `/proc`.
@@ -107,6 +113,19 @@ impl Walker {
             state.percpu = Some(percpu.sum());
         }
         true
+    }
+
+    /// Pages that stand at another order than a reading of `/proc/buddyinfo` says, and all free
+    /// ones.
+    pub(super) fn wrong_pages(&self, zones: &[BuddyRow]) -> Option<(u64, u64)> {
+        let memory = self.mirror.as_ref()?.memory();
+        let (mut wrong, mut free) = (0, 0);
+        for row in zones {
+            let Some(zone) = memory.machine().zone(row.node, &row.zone) else { continue };
+            wrong += measure::wrong_pages(&row.free_blocks, memory.free_blocks(zone));
+            free += measure::free_pages(&row.free_blocks);
+        }
+        Some((wrong, free))
     }
 
     /// The page blocks at this moment.

@@ -1,6 +1,7 @@
 //! What is on the screen. [`App`] changes by [`Action`]s and by what the source answers, by nothing
 //! else.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kmemlab_trace::unit::Nanos;
@@ -11,6 +12,7 @@ use crate::table::{Table, TableState};
 use crate::view::{self, slabs::Sort};
 
 mod acts;
+mod look;
 mod prompt;
 mod time;
 
@@ -146,8 +148,10 @@ pub enum Action {
     MapMode,
     /// Compare from here on.
     Mark,
-    /// Export the table at hand.
+    /// Export the table at hand as CSV.
     Export,
+    /// Export the table at hand as Parquet.
+    ExportParquet,
     /// Ask for something.
     Ask(PromptKind),
     /// A character of the answer.
@@ -160,6 +164,15 @@ pub enum Action {
     Resize(u16, u16),
     /// So much time went by.
     Elapsed(Duration),
+}
+
+/// How a table is exported.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// Comma-separated values.
+    Csv,
+    /// Parquet.
+    Parquet,
 }
 
 /// What a snapshot on the screen is of: moment, view, and how much the source knew.
@@ -178,6 +191,7 @@ pub struct App {
     marked: Option<(View, Snapshot)>,
     view: View,
     keys: Keys,
+    columns: BTreeMap<usize, Vec<String>>,
     tables: [TableState; View::ALL.len()],
     table: Table,
     order: Vec<usize>,
@@ -191,7 +205,7 @@ pub struct App {
     block: usize,
     speed: Option<u32>,
     last_speed: u32,
-    wants_export: bool,
+    wants_export: Option<Format>,
     is_done: bool,
 }
 
@@ -213,6 +227,7 @@ impl App {
             marked: None,
             view,
             keys: Keys::default(),
+            columns: BTreeMap::new(),
             tables,
             table: Table::default(),
             order: Vec::new(),
@@ -226,7 +241,7 @@ impl App {
             block: 0,
             speed: None,
             last_speed: 1,
-            wants_export: false,
+            wants_export: None,
             is_done: false,
         }
     }
@@ -238,7 +253,14 @@ impl App {
         self
     }
 
-    /// slabtop's own screen from the start, sorted like that.
+    /// Only these columns of a view's table, by their names in exports.
+    #[must_use]
+    pub fn with_columns(mut self, view: View, names: Vec<String>) -> Self {
+        self.columns.insert(view as usize, names);
+        self
+    }
+
+    /// The slabs sorted like that from the start.
     #[must_use]
     pub fn with_sort(mut self, sort: Sort) -> Self {
         self.tables[View::Slabs as usize].column = sort.column();
@@ -313,6 +335,9 @@ impl App {
             Some((_, snapshot)) => view::table(self.view, snapshot, marked, &self.outline),
             None => Table::default(),
         };
+        if let Some(names) = self.columns.get(&(self.view as usize)) {
+            self.table.show_only(names);
+        }
         self.reorder();
     }
 
@@ -339,157 +364,5 @@ impl App {
             View::Blocks => 0,
             _ => self.order.len(),
         }
-    }
-
-    /// What the source said of itself.
-    #[must_use]
-    pub fn outline(&self) -> &Outline {
-        &self.outline
-    }
-
-    /// The snapshot on the screen: the one before, while the one asked for cannot be read.
-    #[must_use]
-    pub fn snapshot(&self) -> Option<&Snapshot> {
-        self.shown.as_ref().map(|(_, snapshot)| snapshot)
-    }
-
-    /// The moment asked for.
-    #[must_use]
-    pub fn at(&self) -> Nanos {
-        self.at
-    }
-
-    /// How many readings of `/proc` there are up to it.
-    #[must_use]
-    pub fn step(&self) -> usize {
-        self.outline.times.partition_point(|time| *time <= self.at)
-    }
-
-    /// The moment that changes are counted from.
-    #[must_use]
-    pub fn mark(&self) -> Option<Nanos> {
-        self.mark
-    }
-
-    /// Why the snapshot asked for is not the one on the screen.
-    #[must_use]
-    pub fn trouble(&self) -> Option<&str> {
-        let key = self.key();
-        self.trouble.as_ref().filter(|(known, _)| *known == key).map(|(_, why)| why.as_str())
-    }
-
-    /// What was just done, for the bottom line.
-    #[must_use]
-    pub fn message(&self) -> Option<&str> {
-        self.message.as_deref()
-    }
-
-    /// Says something on the bottom line until the next key.
-    pub fn say(&mut self, message: String) {
-        self.message = Some(message);
-    }
-
-    /// The view at hand.
-    #[must_use]
-    pub fn view(&self) -> View {
-        self.view
-    }
-
-    /// The keys in force.
-    #[must_use]
-    pub fn keys(&self) -> &Keys {
-        &self.keys
-    }
-
-    /// How the table at hand is looked at.
-    #[must_use]
-    pub fn table_state(&self) -> &TableState {
-        &self.tables[self.view as usize]
-    }
-
-    /// The table at hand, and its rows in their order.
-    #[must_use]
-    pub fn table(&self) -> (&Table, &[usize]) {
-        (&self.table, &self.order)
-    }
-
-    /// The row of the snapshot's list at the cursor.
-    #[must_use]
-    pub fn selected_row(&self) -> Option<usize> {
-        self.order.get(self.table_state().selected).copied()
-    }
-
-    /// What is asked for at the bottom line.
-    #[must_use]
-    pub fn prompt(&self) -> Option<&Prompt> {
-        self.prompt.as_ref()
-    }
-
-    /// The slabs are shown exactly as slabtop does.
-    #[must_use]
-    pub fn is_exact(&self) -> bool {
-        self.is_exact
-    }
-
-    /// The map shows the letters of types.
-    #[must_use]
-    pub fn is_lettered(&self) -> bool {
-        self.is_lettered
-    }
-
-    /// The page block at the cursor.
-    #[must_use]
-    pub fn block(&self) -> usize {
-        self.block
-    }
-
-    /// Size of the screen.
-    #[must_use]
-    pub fn size(&self) -> (u16, u16) {
-        self.size
-    }
-
-    /// The help is open.
-    #[must_use]
-    pub fn is_help_open(&self) -> bool {
-        self.is_help_open
-    }
-
-    /// Lines of the help above the first one on the screen.
-    #[must_use]
-    pub fn help_scroll(&self) -> usize {
-        self.help_scroll
-    }
-
-    /// How fast time goes on; `None` while it stands.
-    #[must_use]
-    pub fn speed(&self) -> Option<u32> {
-        self.speed
-    }
-
-    /// The screen stands at the end of something that grows.
-    #[must_use]
-    pub fn is_following(&self) -> bool {
-        self.is_following
-    }
-
-    /// The table at hand is to be exported; asked once.
-    pub fn take_export(&mut self) -> Option<(Table, Vec<usize>)> {
-        if !std::mem::take(&mut self.wants_export) {
-            return None;
-        }
-        let snapshot = self.snapshot()?;
-        if self.view.is_table() {
-            return Some((self.table.clone(), self.order.clone()));
-        }
-        let table = view::export_table(self.view, snapshot);
-        let order = (0..table.rows.len()).collect();
-        Some((table, order))
-    }
-
-    /// It is time to leave.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.is_done
     }
 }

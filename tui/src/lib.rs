@@ -18,11 +18,12 @@ mod terminal;
 pub mod theme;
 pub mod view;
 
-pub use app::{Action, App, View};
+pub use app::{Action, App, Format, View};
 pub use keys::Keys;
 pub use marks::{MarkKind, Marks};
-pub use run::{Export, Host, once, run};
+pub use run::{Export, Host, frame_time, once, run};
 pub use source::{
-    About, Loss, Outline, Pressure, SlabSample, Snapshot, Source, Told, Work, ZoneState,
+    About, Loss, MirrorError, Outline, Pressure, SlabSample, Snapshot, Source, Told, Work,
+    ZoneState,
 };
 pub use theme::Theme;

@@ -10,7 +10,7 @@ use ratatui::backend::CrosstermBackend;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-use crate::app::{Action, App};
+use crate::app::{Action, App, Format};
 use crate::keys;
 use crate::source::{Source, SourceError};
 use crate::table::Table;
@@ -22,7 +22,7 @@ use crate::view;
 const WAIT: Duration = Duration::from_millis(100);
 
 /// Writes the rows of a table somewhere, in that order; says where.
-pub type Export<'a> = &'a dyn Fn(&Table, &[usize]) -> Result<String, SourceError>;
+pub type Export<'a> = &'a dyn Fn(Format, &Table, &[usize]) -> Result<String, SourceError>;
 
 /// What only the program around the screen can do.
 #[derive(Clone, Copy)]
@@ -97,8 +97,8 @@ pub fn run(
 }
 
 fn export(app: &mut App, host: &Host<'_>) {
-    if let Some((table, order)) = app.take_export() {
-        let said = (host.export)(&table, &order).unwrap_or_else(|error| error.to_string());
+    if let Some((format, table, order)) = app.take_export() {
+        let said = (host.export)(format, &table, &order).unwrap_or_else(|error| error.to_string());
         app.say(said);
     }
 }
@@ -150,4 +150,17 @@ pub fn once(
     let mut buf = Buffer::empty(area);
     view::draw(&app, &theme.without_colour(), area, &mut buf);
     Ok(view::text(&buf))
+}
+
+/// How long it takes to paint a frame of that size: the mean of some.
+#[must_use]
+pub fn frame_time(app: &App, theme: &Theme, (width, height): (u16, u16), frames: u32) -> Duration {
+    let area = Rect::new(0, 0, width, height);
+    let mut buf = Buffer::empty(area);
+    let begun = Instant::now();
+    for _ in 0..frames.max(1) {
+        buf.reset();
+        view::draw(app, theme, area, &mut buf);
+    }
+    begun.elapsed() / frames.max(1)
 }

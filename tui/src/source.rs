@@ -132,6 +132,8 @@ pub struct Snapshot {
     /// When the free blocks were read from `/proc`; `None` when they are those of this very
     /// moment, rebuilt from the events.
     pub zones_at: Option<Nanos>,
+    /// How far the rebuilt state was from the last reading of `/proc` before.
+    pub mirror_error: Option<MirrorError>,
     /// Zones in the kernel's order.
     pub zones: Vec<ZoneState>,
     /// Share of time that tasks waited for memory.
@@ -150,6 +152,17 @@ pub struct Snapshot {
     pub comparison: Told<Comparison>,
     /// Stalls up to this moment.
     pub latency: Told<Arc<Latency>>,
+}
+
+/// The state as rebuilt from the events, held against the kernel's own word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MirrorError {
+    /// When `/proc/buddyinfo` was read.
+    pub at: Nanos,
+    /// Pages that stand at another order.
+    pub wrong_pages: u64,
+    /// Free pages.
+    pub free_pages: u64,
 }
 
 /// `/proc/pressure/memory`, averages over ten seconds, in hundredths of a percent.

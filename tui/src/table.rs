@@ -131,6 +131,8 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// The column that names the row: always on the screen, and the one that gets spare room.
     pub pinned: usize,
+    /// The columns to show, in their order; all of them when empty.
+    pub shown: Vec<usize>,
     /// Its rows: a value a column.
     pub rows: Vec<Vec<Value>>,
 }
@@ -140,7 +142,23 @@ impl Table {
     #[must_use]
     pub fn new(name: &'static str, columns: &[Column]) -> Self {
         let pinned = columns.iter().position(|column| column.is_text).unwrap_or(0);
-        Self { name, columns: columns.to_vec(), pinned, rows: Vec::new() }
+        let columns = columns.to_vec();
+        Self { name, columns, pinned, ..Self::default() }
+    }
+
+    /// Shows these columns, by their names in exports, and no others. The one that names the row
+    /// stays in any case.
+    pub fn show_only(&mut self, names: &[String]) {
+        let place = |name: &String| self.columns.iter().position(|column| column.name == name);
+        self.shown = names.iter().filter_map(place).collect();
+        if !self.shown.is_empty() && !self.shown.contains(&self.pinned) {
+            self.shown.push(self.pinned);
+        }
+    }
+
+    /// The columns to show.
+    pub(crate) fn visible(&self) -> Vec<usize> {
+        if self.shown.is_empty() { (0..self.columns.len()).collect() } else { self.shown.clone() }
     }
 
     /// Its rows as comma-separated values with a heading, in that order.

@@ -104,6 +104,24 @@ impl Theme {
         Self { colours, unicode: unicode && term != "dumb" }
     }
 
+    /// Its colours.
+    #[must_use]
+    pub fn colours(self) -> Colours {
+        self.colours
+    }
+
+    /// The same with so many colours.
+    #[must_use]
+    pub fn with_colours(self, colours: Colours) -> Self {
+        Self { colours, ..self }
+    }
+
+    /// The same in ASCII.
+    #[must_use]
+    pub fn without_unicode(self) -> Self {
+        Self { unicode: false, ..self }
+    }
+
     /// The same without colour: for a text.
     #[must_use]
     pub fn without_colour(self) -> Self {
@@ -192,9 +210,9 @@ impl Theme {
     /// What the cells of the heat map mean.
     pub(crate) fn heat_legend(&self) -> &'static str {
         if self.has_colour() {
-            "the lighter, the more of the zone's free pages stand in the order"
+            "lighter: more of the free pages"
         } else {
-            "share of the zone's free pages: - 1/9  = 1/3  * 5/9  # 7/9"
+            "free pages: - 1/9 = 1/3 * 5/9 # 7/9"
         }
     }
 

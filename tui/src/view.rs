@@ -19,7 +19,7 @@ use crate::app::{App, View};
 use crate::source::{Outline, Snapshot};
 use crate::table::Table;
 use crate::theme::Theme;
-use canvas::{Canvas, width_of};
+use canvas::{Canvas, width_of, wrapped};
 
 /// Lines above and below a view.
 const ABOVE: u16 = 2;
@@ -88,19 +88,9 @@ pub(crate) fn export_table(view: View, snapshot: &Snapshot) -> Table {
 fn missing(why: &str, theme: &Theme, canvas: &mut Canvas<'_>) {
     let why = if why.is_empty() { "Not told by this source." } else { why };
     let width = canvas.width().saturating_sub(2);
-    let (mut y, mut line) = (1, String::new());
-    for word in why.split_whitespace() {
-        if !line.is_empty() && width_of(&line) + 1 + width_of(word) > width {
-            canvas.text(1, y, &line, theme.title());
-            line.clear();
-            y += 1;
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
+    for (y, line) in (1..).zip(wrapped(why, width)) {
+        canvas.text(1, y, &line, theme.title());
     }
-    canvas.text(1, y, &line, theme.title());
 }
 
 /// Lines of a view that scroll and fit, on a screen of that height.

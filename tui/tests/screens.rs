@@ -14,7 +14,9 @@ use kmemlab_trace::unit::Nanos;
 use kmemlab_tui::app::PromptKind;
 use kmemlab_tui::theme::Colours;
 use kmemlab_tui::view::slabs::Sort;
-use kmemlab_tui::{Action, App, Outline, Snapshot, Theme, Told, View, Work, ZoneState, view};
+use kmemlab_tui::{
+    Action, App, Format, Outline, Snapshot, Theme, Told, View, Work, ZoneState, view,
+};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
@@ -268,7 +270,8 @@ fn an_export_has_the_rows_of_the_screen_in_their_order() {
     app.update(Action::Accept);
     assert_eq!(app.take_export(), None);
     app.update(Action::Export);
-    let (table, order) = app.take_export().unwrap();
+    let (format, table, order) = app.take_export().unwrap();
+    assert_eq!(format, Format::Csv);
     assert_eq!(app.take_export(), None);
     let text = table.csv(&order);
     assert_eq!(text.lines().count(), 9, "{text}");
@@ -277,10 +280,24 @@ fn an_export_has_the_rows_of_the_screen_in_their_order() {
     for view in [View::Overview, View::Blocks] {
         let mut app = fake.app(view, (80, 24));
         app.update(Action::Export);
-        let (table, order) = app.take_export().unwrap();
+        let (_, table, order) = app.take_export().unwrap();
         assert_eq!(table.rows.len(), order.len());
         assert!(order.len() > 20);
     }
+}
+
+#[test]
+fn chosen_columns_stand_alone_and_a_hidden_one_still_sorts() {
+    let mut fake = Fake::new(1);
+    let names = ["cache", "objects", "nothing"].map(str::to_owned).to_vec();
+    let mut app = App::new(fake.outline.clone(), View::Slabs).with_columns(View::Slabs, names);
+    app.update(Action::Resize(100, 24));
+    fake.settle(&mut app);
+    app.update(Action::Sort(Sort::ActiveObjects));
+    let text = view::text(&painted(&app, COLOUR, (100, 24)));
+    let titles = text.lines().nth(8).unwrap();
+    assert_eq!(titles.split_whitespace().collect::<Vec<_>>(), ["NAME", "OBJS", "by", "ACTIVE"]);
+    assert!(text.lines().nth(9).unwrap().contains("dentry-45"), "{text}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kmemlab_trace::unit::Nanos;
 
-use super::{Action, App, Prompt, View};
+use super::{Action, App, Format, Prompt, View};
 use crate::view;
 
 /// The fastest that time goes.
@@ -41,7 +41,8 @@ impl App {
                 self.message = Some("changes are counted from here on".to_owned());
                 self.rebuild();
             }
-            Action::Export => self.wants_export = true,
+            Action::Export => self.wants_export = Some(Format::Csv),
+            Action::ExportParquet => self.wants_export = Some(Format::Parquet),
             Action::Ask(kind) => {
                 self.is_help_open = false;
                 self.prompt = Some(Prompt::new(kind));

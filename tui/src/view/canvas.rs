@@ -10,6 +10,24 @@ pub(super) fn width_of(text: &str) -> u16 {
     u16::try_from(Span::raw(text).width()).unwrap_or(u16::MAX)
 }
 
+/// A text in lines of that width at most, broken between words.
+pub(super) fn wrapped(text: &str, width: u16) -> Vec<String> {
+    let (mut lines, mut line) = (Vec::new(), String::new());
+    for word in text.split_whitespace() {
+        if !line.is_empty() && width_of(&line) + 1 + width_of(word) > width {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    if !line.is_empty() {
+        lines.push(line);
+    }
+    lines
+}
+
 /// Columns and lines count from the rectangle's upper left corner.
 #[derive(Debug)]
 pub(super) struct Canvas<'a> {

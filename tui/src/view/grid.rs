@@ -58,14 +58,20 @@ fn write(
 fn places(table: &Table, sorted: usize, room: u16) -> Vec<Place> {
     let width = |index: usize| table.columns.get(index).map_or(0, |column| column.width);
     let pinned = table.pinned.min(table.columns.len().saturating_sub(1));
+    let visible = table.visible();
+    // Its place among those shown; a column that is not shown does not push others away.
+    let sorted = visible.iter().position(|index| *index == sorted).unwrap_or(0);
+    let pinned_at = visible.iter().position(|index| *index == pinned).unwrap_or(0);
     let mut first = 0;
-    let until_sorted =
-        |first: usize| (first..=sorted).filter(|it| *it != pinned).map(width).sum::<u16>();
+    let until_sorted = |first: usize| {
+        let shown = visible.iter().take(sorted + 1).skip(first);
+        shown.filter(|index| **index != pinned).map(|index| width(*index)).sum::<u16>()
+    };
     while first < sorted && until_sorted(first) + width(pinned) > room {
         first += 1;
     }
-    let mut shown: Vec<usize> = (first..table.columns.len()).collect();
-    if first > pinned {
+    let mut shown: Vec<usize> = visible.get(first..).unwrap_or(&[]).to_vec();
+    if first > pinned_at {
         shown.insert(0, pinned);
     }
     let all: u16 = shown.iter().map(|index| width(*index)).sum();
@@ -103,5 +109,12 @@ fn titles(app: &App, table: &Table, places: &[Place], theme: &Theme, canvas: &mu
             let x = end.saturating_sub(width_of(&text)).max(*start);
             canvas.part(0, 0, *end, 1).text(x, 0, &text, style);
         }
+    }
+    let is_hidden = places.iter().all(|(index, ..)| *index != state.column);
+    if let Some(column) = table.columns.get(state.column).filter(|_| is_hidden) {
+        // What sorts is told even where its column is not shown.
+        let text = format!("by {}", column.title);
+        let (x, width) = (width.saturating_sub(width_of(&text) + 1), width_of(&text));
+        canvas.part(x, 0, width, 1).text(0, 0, &text, theme.chosen());
     }
 }

@@ -2,8 +2,9 @@
 //! trusted.
 
 use kmemlab_trace::measure;
+use kmemlab_trace::unit::Nanos;
 
-use super::canvas::Canvas;
+use super::canvas::{Canvas, wrapped};
 use super::{GUTTER, column_of};
 use crate::app::App;
 use crate::history::{ORDERS, indices};
@@ -48,7 +49,8 @@ pub(super) fn draw(app: &App, theme: &Theme, canvas: &mut Canvas<'_>) {
     spare -= 4 * blank;
     let legend = u16::from(spare > 0);
     spare -= legend;
-    let notes = app.outline().about.notes.len().min(usize::from(spare)) as u16;
+    let note_lines = note_lines(app, canvas.width());
+    let notes = note_lines.len().min(usize::from(spare)) as u16;
     let spark = 1 + ((spare - notes) / ORDERS.len() as u16).min(7);
 
     let mut y = verdict(snapshot, theme, canvas);
@@ -56,20 +58,30 @@ pub(super) fn draw(app: &App, theme: &Theme, canvas: &mut Canvas<'_>) {
     y = memory(app, &zones, hidden, theme, canvas, y) + blank;
     y = heat_map(&zones, theme, canvas, y);
     if legend > 0 {
-        let from = match snapshot.zones_at {
-            None => "exact now, from the events; ".to_owned(),
-            Some(at) => format!("read at {}; ", since(app.outline().about.start, at)),
-        };
+        let from = origin(snapshot, app.outline().about.start);
         let next = canvas.text(0, y, &from, theme.dim());
         canvas.text(next, y, theme.heat_legend(), theme.dim());
     }
     y += legend + blank;
     y = unusable(app, snapshot, spark, theme, canvas, y) + blank;
-    y = loss(app, notes, theme, canvas, y);
-    for (note, y) in app.outline().about.notes.iter().zip(y..y + notes) {
-        let next = canvas.text(0, y, "Note", theme.heading()) + 2;
-        canvas.text(next, y, note, theme.plain());
+    y = loss(app, note_lines.len() - usize::from(notes), theme, canvas, y);
+    for ((heading, line), y) in note_lines.iter().zip(y..y + notes) {
+        canvas.text(0, y, heading, theme.heading());
+        canvas.text(NOTE, y, line, theme.plain());
     }
+}
+
+/// Columns of a note's heading.
+const NOTE: u16 = 6;
+
+/// The notes in lines of that width, the first of each with a heading.
+fn note_lines(app: &App, width: u16) -> Vec<(&'static str, String)> {
+    let notes = app.outline().about.notes.iter();
+    let lines = notes.flat_map(|note| {
+        let lines = wrapped(note, width.saturating_sub(NOTE));
+        lines.into_iter().enumerate().map(|(n, line)| (if n == 0 { "Note" } else { "" }, line))
+    });
+    lines.collect()
 }
 
 /// The zones for an export: a row a zone and order.
@@ -219,6 +231,21 @@ fn memory(
     y + 1 + zones.len() as u16
 }
 
+/// Where the free blocks come from, and how far they may be trusted.
+fn origin(snapshot: &Snapshot, start: Nanos) -> String {
+    if let Some(at) = snapshot.zones_at {
+        return format!("read at {}; ", since(start, at));
+    }
+    match snapshot.mirror_error {
+        Some(error) if error.wrong_pages > 0 => {
+            let share = error.wrong_pages.saturating_mul(1000) / error.free_pages.max(1);
+            format!("from events ({} off at {}); ", percent(share), since(start, error.at))
+        }
+        Some(error) => format!("from events (exact at {}); ", since(start, error.at)),
+        None => "from events; ".to_owned(),
+    }
+}
+
 /// 0 for an empty order, else 1 to 9 by the share of the zone's free pages that stand in it.
 fn heat_level(free_blocks: &[u64], order: usize) -> usize {
     let total = u128::from(measure::free_pages(free_blocks));
@@ -326,7 +353,7 @@ fn sparkline(app: &App, which: usize, theme: &Theme, canvas: &mut Canvas<'_>) {
     }
 }
 
-fn loss(app: &App, notes: u16, theme: &Theme, canvas: &mut Canvas<'_>, y: u16) -> u16 {
+fn loss(app: &App, unseen: usize, theme: &Theme, canvas: &mut Canvas<'_>, y: u16) -> u16 {
     let loss = &app.outline().loss;
     let next = canvas.text(0, y, "Loss", theme.heading()) + 2;
     let mut text = "none told by the rings".to_owned();
@@ -337,10 +364,9 @@ fn loss(app: &App, notes: u16, theme: &Theme, canvas: &mut Canvas<'_>, y: u16) -
         style = theme.mood(Mood::Bad);
     }
     let next = canvas.text(next, y, &text, style);
-    let unseen = app.outline().about.notes.len() - usize::from(notes);
     if unseen > 0 {
         // No room for all of them: say at least that they are there.
-        canvas.text(next, y, &format!("; +{unseen} note"), theme.title());
+        canvas.text(next, y, &format!("; +{unseen} lines of notes"), theme.title());
     }
     y + 1
 }

@@ -9,8 +9,8 @@ use kmemlab_tui::parts::{
 };
 use kmemlab_tui::source::SourceError;
 use kmemlab_tui::{
-    About, Action, App, Loss, MarkKind, Marks, Outline, Pressure, SlabSample, Snapshot, Source,
-    Told, View, ZoneState,
+    About, Action, App, Loss, MarkKind, Marks, MirrorError, Outline, Pressure, SlabSample,
+    Snapshot, Source, Told, View, ZoneState,
 };
 
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -92,6 +92,11 @@ impl Source for Fake {
         let mut snapshot = Snapshot {
             at,
             zones_at: second.is_multiple_of(2).then_some(at),
+            mirror_error: (second > 10).then_some(MirrorError {
+                at: moment(10.0),
+                wrong_pages: second / 20 * 321,
+                free_pages: 10_000,
+            }),
             zones: zones(self.zones, second),
             pressure: Some(Pressure { some: 3 * second as u32, full: second as u32 }),
             counters: vec![("allocstall", second * 40), ("compact_stall", 0)],
