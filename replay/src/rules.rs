@@ -261,9 +261,9 @@ impl Rules {
         }
     }
 
-    /// A free block is on the list of its pageblock's type, always (6.10). Before, a block taken over
-    /// without its pageblock is on the list of the type that took it, and a page on a per-CPU list
-    /// keeps the type of the list it came from, or of its pageblock when it was freed.
+    /// A free block is on the list of its pageblock's type, always (6.10). Before, a block taken
+    /// over without its pageblock is on the list of the type that took it, and a page on a per-CPU
+    /// list keeps the type of the list it came from, or of its pageblock when it was freed.
     #[must_use]
     #[inline]
     pub fn lists_follow_blocks(&self) -> bool {
@@ -316,7 +316,7 @@ mod tests {
         let (rules, said) = with("6.12.117", &[("enum.rmqueue_mode", 1)]);
         assert_eq!((rules.fallback, rules.since), (Fallback::ClaimThenSteal, (6, 10)));
         assert_eq!(said, ["fallback by probe: claim/steal"]);
-        // The same enum before it was ported back, and a row that needs no correction.
+        // Before the enum was ported back, and a row that needs no correction.
         assert!(with("6.12.1", &[("enum.rmqueue_mode", 0)]).1.is_empty());
         assert!(with("6.18.1", &[("enum.rmqueue_mode", 1)]).1.is_empty());
         assert_eq!(with("6.15", &[("enum.rmqueue_mode", 0)]).0.fallback, Fallback::CountThenMove);
