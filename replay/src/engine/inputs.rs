@@ -162,7 +162,9 @@ impl Replay<'_> {
             Input::Free { cpu, kernel, order, direct } => {
                 let bound = self.bindings.take(kernel, order);
                 let pfn = bound.map_or(kernel, |bound| bound.pfn);
-                if bound.is_none() && order > 0 {
+                // Of a damaged recording parts of a large block may be free already.
+                let is_large = order > model.memory().machine().block_order;
+                if is_large || (bound.is_none() && order > 0) {
                     model.free_from_before(cpu, pfn, order);
                 } else if direct {
                     model.free_direct(pfn, order);
