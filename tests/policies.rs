@@ -4,10 +4,14 @@ use serde_json::Value;
 
 use crate::support::{Folder, kmemlab, number, replay, sample_trace};
 
+/// The policies of the page allocator's roles.
 fn all() -> Vec<String> {
     let listed: Value = kmemlab(["policies", "--json"]).done().json();
-    let policies = listed["policies"].as_array().unwrap();
-    policies.iter().map(|policy| policy["name"].as_str().unwrap().to_owned()).collect()
+    let policies = listed["policies"].as_array().unwrap().iter();
+    policies
+        .filter(|policy| !["slab", "vmap"].contains(&policy["role"].as_str().unwrap()))
+        .map(|policy| policy["name"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// Every policy runs over a sample trace without breaking a law, beside a baseline that it does not

@@ -321,7 +321,7 @@ mod tests {
         let (rules, said) = with("6.12.117", &[("enum.rmqueue_mode", 1)]);
         assert_eq!((rules.fallback, rules.since), (Fallback::ClaimThenSteal, (6, 10)));
         assert_eq!(said, ["fallback by probe: claim/steal"]);
-        // The same enum before it was ported back, and a row that needs no correction.
+        // Before the enum was ported back, and a row that needs no correction.
         assert!(with("6.12.1", &[("enum.rmqueue_mode", 0)]).1.is_empty());
         assert!(with("6.18.1", &[("enum.rmqueue_mode", 1)]).1.is_empty());
         assert_eq!(with("6.15", &[("enum.rmqueue_mode", 0)]).0.fallback, Fallback::CountThenMove);

@@ -5,3 +5,6 @@ here=$(dirname "$0")
 for recipe in fork-open slab-churn pressure; do
     bash "$here/$recipe.sh"
 done
+for release in 6.1 6.12; do
+    bash "$here/guest.sh" $release
+done

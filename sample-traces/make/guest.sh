@@ -32,7 +32,7 @@ cp "$here/guest-load.sh" "$root/load"
 
 # What the guest writes to its second serial port arrives as a tar file.
 timeout "${LIMIT:-300}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 \
-    -m "${MEMORY:-256}" -nographic -no-reboot -kernel "$kernel" -initrd "$work/initrd.gz" \
+    -m "${MEMORY:-192}" -nographic -no-reboot -kernel "$kernel" -initrd "$work/initrd.gz" \
     -chardev stdio,id=console -serial chardev:console \
     -chardev file,id=out,path="$work/out.tar" -serial chardev:out \
     -append "console=ttyS0 quiet panic=-1 task=$task release=$release ${GUEST_OPTIONS:-}" \
