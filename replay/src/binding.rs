@@ -12,20 +12,30 @@ pub(crate) struct Bound {
     pub(crate) order: u8,
 }
 
-const NONE: u32 = u32::MAX;
+/// A binding in four bytes. A block of order `o` is aligned, so the lowest bit set of
+/// `pfn << 1 | 1 << o` tells the order; zero is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Packed(u32);
+
+impl Packed {
+    const NONE: Self = Self(0);
+
+    fn of(bound: Bound) -> Self {
+        Self(bound.pfn << 1 | 1 << bound.order)
+    }
+
+    fn bound(self) -> Option<Bound> {
+        let order = self.0.trailing_zeros();
+        (self != Self::NONE).then(|| Bound { pfn: (self.0 ^ 1 << order) >> 1, order: order as u8 })
+    }
+}
 
 /// Bindings by the kernel's page frame, a pageblock's worth at a time.
 #[derive(Clone, Debug)]
 pub(crate) struct Bindings {
     shift: u32,
     top: u8,
-    blocks: Vec<Option<Box<Block>>>,
-}
-
-#[derive(Clone, Debug)]
-struct Block {
-    pfn: Vec<u32>,
-    order: Vec<u8>,
+    blocks: Vec<Option<Box<[Packed]>>>,
 }
 
 impl Bindings {
@@ -37,33 +47,36 @@ impl Bindings {
 
     pub(crate) fn bytes(&self) -> u64 {
         let made = self.blocks.iter().filter(|block| block.is_some()).count();
-        ((made << self.shift) * 5 + self.blocks.len() * size_of::<Option<Box<Block>>>()) as u64
+        let entry = size_of::<Option<Box<[Packed]>>>();
+        ((made << self.shift) * size_of::<Packed>() + self.blocks.len() * entry) as u64
+    }
+
+    #[inline]
+    fn place(&self, pfn: u32) -> (usize, usize) {
+        ((pfn >> self.shift) as usize, (pfn & ((1 << self.shift) - 1)) as usize)
     }
 
     #[inline]
     fn at(&self, pfn: u32) -> Option<Bound> {
-        let block = self.blocks.get((pfn >> self.shift) as usize)?.as_ref()?;
-        let index = (pfn & ((1 << self.shift) - 1)) as usize;
-        let bound = block.pfn[index];
-        let order = block.order[index];
-        (bound != NONE).then_some(Bound { pfn: bound, order })
+        let (block, index) = self.place(pfn);
+        self.blocks.get(block)?.as_ref()?[index].bound()
     }
 
     /// Binds the kernel's block to the model's.
     #[inline]
     pub(crate) fn bind(&mut self, kernel: u32, bound: Bound) {
+        let (block, index) = self.place(kernel);
         let size = 1usize << self.shift;
-        let block = self.blocks[(kernel >> self.shift) as usize]
-            .get_or_insert_with(|| Box::new(Block { pfn: vec![NONE; size], order: vec![0; size] }));
-        let index = (kernel & ((1 << self.shift) - 1)) as usize;
-        block.pfn[index] = bound.pfn;
-        block.order[index] = bound.order;
+        let block =
+            self.blocks[block].get_or_insert_with(|| vec![Packed::NONE; size].into_boxed_slice());
+        block[index] = Packed::of(bound);
     }
 
     #[inline]
     fn unbind(&mut self, kernel: u32) {
-        if let Some(Some(block)) = self.blocks.get_mut((kernel >> self.shift) as usize) {
-            block.pfn[(kernel & ((1 << self.shift) - 1)) as usize] = NONE;
+        let (block, index) = self.place(kernel);
+        if let Some(Some(block)) = self.blocks.get_mut(block) {
+            block[index] = Packed::NONE;
         }
     }
 
@@ -110,6 +123,17 @@ impl Bindings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_block_fits_four_bytes() {
+        for order in 0..15u8 {
+            for pfn in [0, 1 << order, 3 << order, (1u32 << 31) - (1 << order)] {
+                let bound = Bound { pfn, order };
+                assert_eq!(Packed::of(bound).bound(), Some(bound));
+            }
+        }
+        assert_eq!(Packed::NONE.bound(), None);
+    }
 
     #[test]
     fn a_block_freed_in_pieces_gives_each_piece_once() {

@@ -55,8 +55,8 @@ pub struct Machine {
     pub rules: Rules,
 }
 
-/// Largest machine that page links of 32 bits can hold: 16 TiB of 4 KiB pages.
-const MAX_PFN: u64 = (1 << 32) - 2;
+/// Largest machine that page links and bindings of 32 bits can hold: 8 TiB of 4 KiB pages.
+const MAX_PFN: u64 = (1 << 31) - 2;
 
 impl Machine {
     /// The machine a recording was made on.
@@ -76,7 +76,7 @@ impl Machine {
             }
             let end = zone.start_pfn.saturating_add(zone.spanned_pages);
             if end > MAX_PFN {
-                return bad(format!("zone {} ends at pfn {end}, beyond 16 TiB", zone.name));
+                return bad(format!("zone {} ends at pfn {end}, beyond 8 TiB", zone.name));
             }
             zones.push(ZoneSpan {
                 node: NodeId(zone.node),

@@ -3,8 +3,6 @@
 //! It sees requests (order, flags, type, processor) and frees, never where the kernel put them.
 //! Each function names the kernel function it stands for (`mm/page_alloc.c`, 6.18 unless said).
 
-use std::sync::Arc;
-
 use crate::memory::{Memory, Work};
 use crate::moved::Moved;
 use crate::pages::State;
@@ -126,7 +124,7 @@ pub struct Model {
     /// The request under way is one of many at once.
     is_bulk: bool,
     /// Zones in the order a request looks at them.
-    zonelist: Arc<[usize]>,
+    zonelist: Vec<usize>,
     /// What was done.
     pub counts: ModelCounts,
     /// Fallbacks taken, by kind.
@@ -169,7 +167,7 @@ impl Model {
             movable_in_block: (0..blocks).map(|block| seed.user_pages(block)).collect(),
             highatomic: Highatomic::new(zones),
             is_bulk: false,
-            zonelist: policies.placement.zonelist(&machine).into(),
+            zonelist: policies.placement.zonelist(&machine),
             counts: ModelCounts::default(),
             fallbacks: FallbackCounts::default(),
             moved: Moved::default(),
@@ -330,8 +328,12 @@ impl Model {
     /// The zone and type of a block about to be freed; `None` when it is free already.
     fn prepare_free(&mut self, pfn: u32, order: u8) -> Option<(usize, u8)> {
         let zone = self.memory.zone_of(pfn)?;
-        let state = self.memory.pages.get(pfn).state();
-        if matches!(state, State::Free | State::Pcp) || self.memory.block_at(pfn).is_some() {
+        let is_free = match self.memory.pages.get(pfn).state() {
+            State::Live => false,
+            State::Free | State::Pcp => true,
+            _ => self.memory.block_at(pfn).is_some(),
+        };
+        if is_free {
             self.counts.double_frees += 1;
             return None;
         }

@@ -1,7 +1,5 @@
 //! The walk over the zones: watermarks, reserves, the slow path and kswapd.
 
-use std::sync::Arc;
-
 use super::{Flags, HIGHATOMIC, Model, Request, Watermarks, gfp, highest_zone};
 use crate::limits;
 
@@ -53,14 +51,14 @@ impl Model {
         flags: &mut Flags,
         mark: Mark,
     ) -> Option<u32> {
-        let mut list = Arc::clone(&self.zonelist);
         if self.ranks_zones {
-            let mut ranked = list.to_vec();
+            let mut ranked = std::mem::take(&mut self.zonelist);
             self.policies.placement.rank(&self.view(), &mut ranked);
-            list = ranked.into();
+            self.zonelist = ranked;
         }
         loop {
-            for &zone in &*list {
+            for place in 0..self.zonelist.len() {
+                let zone = self.zonelist[place];
                 if self.memory.machine().zones[zone].index > highest {
                     continue;
                 }
