@@ -199,8 +199,8 @@ impl Mirror {
         }
     }
 
-    /// The kernel drains from the tail: what stands behind a drained block is not on the list. If it
-    /// was freed in an interrupt, it went past the list.
+    /// The kernel drains from the tail: what stands behind a drained block is not on the list. If
+    /// it was freed in an interrupt, it went past the list.
     fn recall_behind(&mut self, pfn: u32, list: usize) {
         while let Some(last) = self.memory.back(list).filter(|last| *last != pfn) {
             if !self.learner.as_ref().is_some_and(|learner| learner.is_doubtful(last)) {
