@@ -74,8 +74,8 @@ pub struct Learned {
     last_free: HashMap<u32, u64>,
     /// Pages of each zone and processor that waited at the start and were seen to leave.
     pub(crate) left: Vec<i64>,
-    /// Blocks that the fast search took, by the search's number.
-    searches: HashMap<u64, u32>,
+    /// Blocks that searches and ranges took, by their number.
+    searches: HashMap<u64, Vec<(u32, u8)>>,
     /// When the vmstat worker was first seen.
     pub(crate) worker_ns: Option<u64>,
 }
@@ -221,12 +221,12 @@ impl Learned {
     }
 
     /// The block that a fast search took.
-    pub(crate) fn searched(&mut self, number: u64, pfn: u32) {
-        self.searches.insert(number, pfn);
+    pub(crate) fn searched(&mut self, number: u64, block: (u32, u8)) {
+        self.searches.entry(number).or_default().push(block);
     }
 
     /// Blocks that fast searches took, by their number.
-    pub(crate) fn searches(&self) -> &HashMap<u64, u32> {
+    pub(crate) fn searches(&self) -> &HashMap<u64, Vec<(u32, u8)>> {
         &self.searches
     }
 

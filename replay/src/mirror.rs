@@ -194,8 +194,8 @@ pub struct Mirror {
     /// Threads that move pages to the places that compaction took.
     migrating: HashSet<u32>,
     guesses: Guesses,
-    /// Blocks that the fast search is known to have taken, by the search's number.
-    told_searches: HashMap<u64, u32>,
+    /// Blocks that searches and ranges are known to have taken, by their number.
+    told_searches: HashMap<u64, Vec<(u32, u8)>>,
     /// The last free to a per-CPU list on each processor, by page and number, if nothing else
     /// happened there since.
     last_free: Vec<Option<(u32, u64)>>,

@@ -14,6 +14,20 @@ use crate::seeding::Phase;
 /// Strides the free scanner uses: it doubles after a block that gave nothing.
 const STRIDES: [u32; 6] = [1, 2, 4, 8, 16, 32];
 
+/// What a scan of a range went over and took.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Scan {
+    scanned: u64,
+    taken: u64,
+    heads: Vec<u32>,
+}
+
+impl Scan {
+    fn fits(&self, scanned: u64, taken: u64) -> bool {
+        (self.scanned, self.taken) == (scanned, taken)
+    }
+}
+
 impl Mirror {
     /// The scanner went over `[start, end)` and took blocks of so many pages in all.
     pub(super) fn isolate(&mut self, event: &Event) {
@@ -24,8 +38,9 @@ impl Mirror {
             return;
         }
         let (scanned, taken) = (scanned as u64, taken as u64);
-        let end = end.min(self.memory.machine().end);
-        let tries = STRIDES.map(|stride| self.scan(start, end, stride, taken));
+        // A block may reach beyond the pageblock that was told of.
+        let reached = (u64::from(start) + taken).min(u64::from(self.memory.machine().end)) as u32;
+        let end = end.min(self.memory.machine().end).max(reached);
         let is_whole = taken == u64::from(end.saturating_sub(start));
         if is_whole && !self.is_free_range(start, end) {
             // What was freed into the isolated pageblocks went past the per-CPU lists.
@@ -35,20 +50,59 @@ impl Mirror {
             self.take_range(start, end);
             return;
         }
-        let exact = tries.iter().position(|try_| (try_.0, try_.1) == (scanned, taken));
-        let found = exact.or_else(|| tries.iter().position(|try_| try_.1 == taken));
-        if exact.is_none() {
-            self.residue.unsolved_isolations += 1;
-            self.misfit(Cause::Isolation, start, 0, 0);
+        self.guesses.searches += 1;
+        let exact = self.tries(start, end, taken).find(|try_| try_.fits(scanned, taken));
+        match exact {
+            Some(found) => found.heads.into_iter().for_each(|head| self.take_isolated(head)),
+            None => self.isolate_likely(start, end, scanned, taken),
         }
+    }
+
+    /// Scans with every stride, and with compound pages counted as scanned or not.
+    fn tries(&self, start: u32, end: u32, taken: u64) -> impl Iterator<Item = Scan> + '_ {
+        let ways = STRIDES.into_iter().flat_map(|stride| [(stride, true), (stride, false)]);
+        ways.map(move |way| self.scan((start, end), way, taken))
+    }
+
+    /// No scan fits exactly: compound pages of the start, which nobody knows, turned its steps. The
+    /// blocks taken are guesses, which later events put right.
+    fn isolate_likely(&mut self, start: u32, end: u32, scanned: u64, taken: u64) {
+        let number = self.guesses.searches;
+        let mut left = taken;
+        for (head, order) in self.told_searches.get(&number).cloned().unwrap_or_default() {
+            if self.holds(head, order) && 1 << order <= left {
+                self.take_as_guess(head, order, (start, end), number);
+                left -= 1 << order;
+            }
+        }
+        if left == 0 {
+            return;
+        }
+        self.residue.unsolved_isolations += 1;
+        self.misfit(Cause::Isolation, start, 0, 0);
+        let found = self.nearest_scan(start, end, scanned, left);
         let Some(found) = found else {
-            self.isolate_all(start, end, taken);
+            self.isolate_all(start, end, left);
             return;
         };
-        let heads = tries.into_iter().nth(found).map(|try_| try_.2).unwrap_or_default();
-        for head in heads {
-            self.take_isolated(head);
+        for head in found.heads {
+            let order = self.memory.pages.get(head).order();
+            self.take_as_guess(head, order, (start, end), number);
         }
+    }
+
+    /// The scan whose count is nearest, begun at whichever of the stride's pages gives the total.
+    fn nearest_scan(&self, start: u32, end: u32, scanned: u64, taken: u64) -> Option<Scan> {
+        let mut strides = STRIDES;
+        strides.sort_by_key(|stride| {
+            let visited = u64::from((end - start).div_ceil(*stride));
+            visited.abs_diff(scanned)
+        });
+        strides.into_iter().find_map(|stride| {
+            (0..stride)
+                .map(|first| self.scan((start + first, end), (stride, true), taken))
+                .find(|scan| scan.taken == taken)
+        })
     }
 
     /// Strict isolation (`alloc_contig_range`) took everything: the pageblocks were isolated before
@@ -82,22 +136,28 @@ impl Mirror {
     }
 
     /// What a scan with that stride would have scanned and taken.
-    fn scan(&self, start: u32, end: u32, stride: u32, wanted: u64) -> (u64, u64, Vec<u32>) {
-        let (mut scanned, mut taken, mut heads) = (0u64, 0u64, Vec::new());
-        let mut at = start;
+    fn scan(&self, range: (u32, u32), way: (u32, bool), wanted: u64) -> Scan {
+        let (mut at, end) = range;
+        let (stride, counts_compound) = way;
+        let mut scan = Scan::default();
         while at < end {
             let node = self.memory.pages.get(at);
-            scanned += 1;
-            if node.state() == State::Free && taken + (1 << node.order()) <= wanted {
-                let size = 1u32 << node.order();
-                taken += u64::from(size);
-                scanned += u64::from(size) - 1;
-                heads.push(at);
+            let size = 1u32 << node.order();
+            let fits = u64::from(at) + u64::from(size) <= u64::from(end);
+            scan.scanned += 1;
+            if node.state() == State::Free && scan.taken + u64::from(size) <= wanted {
+                scan.taken += u64::from(size);
+                scan.scanned += u64::from(size) - 1;
+                scan.heads.push(at);
+                at = at.saturating_add(size - 1);
+            } else if node.state() == State::Live && fits {
+                // A compound page is passed over as a whole.
+                scan.scanned += if counts_compound { u64::from(size) - 1 } else { 0 };
                 at = at.saturating_add(size - 1);
             }
             at = at.saturating_add(stride);
         }
-        (scanned, taken, heads)
+        scan
     }
 
     /// No stride fits: take free blocks in rising order until the total is reached.

@@ -74,9 +74,9 @@ impl Mirror {
     }
 
     /// The block that a fast search took is known.
-    pub(super) fn learn_search(&mut self, number: u64, pfn: u32) {
+    pub(super) fn learn_search(&mut self, number: u64, pfn: u32, order: u8) {
         if let Some(learner) = &mut self.learner {
-            learner.searched(number, pfn);
+            learner.searched(number, (pfn, order));
         }
     }
 

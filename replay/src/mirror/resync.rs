@@ -9,11 +9,10 @@ impl Mirror {
     /// Why a page is free in the kernel only (`is_free`) or in the mirror only.
     pub(crate) fn cause_of(&self, pfn: u32, is_free: bool) -> Cause {
         if !is_free {
-            let is_open = self.open_guesses() > 0;
-            return if is_open { Cause::FastSearch } else { Cause::UnseenAllocation };
+            return self.guess_beside(pfn).unwrap_or(Cause::UnseenAllocation);
         }
-        if self.is_guessed(pfn) {
-            return Cause::FastSearch;
+        if let Some(cause) = self.guessed_for(pfn) {
+            return cause;
         }
         match self.covering(pfn) {
             State::Pcp | State::Limbo => Cause::DirectFree,

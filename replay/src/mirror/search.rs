@@ -22,15 +22,27 @@ struct Guess {
     pfn: u32,
     /// Which of all searches.
     number: u64,
-    /// The search took nothing below this page.
+    /// It took nothing below this page, and nothing from that one on.
     least: u32,
+    end: u32,
+}
+
+impl Guess {
+    fn may_be(&self, pfn: u32) -> bool {
+        (self.least..self.end).contains(&pfn)
+    }
+
+    /// A range has an end, a search has none.
+    fn cause(&self) -> Cause {
+        if self.end == u32::MAX { Cause::FastSearch } else { Cause::Isolation }
+    }
 }
 
 /// Blocks taken by searches and not named since.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Guesses {
-    /// Searches so far.
-    searches: u64,
+    /// Searches and ranges so far.
+    pub(super) searches: u64,
     by_order: BTreeMap<(usize, u8), Vec<Guess>>,
     /// Order of each guess, by its first page.
     heads: HashMap<u32, u8>,
@@ -74,8 +86,9 @@ impl Mirror {
         let order = taken.unsigned_abs().ilog2() as u8;
         let top = u32::try_from(event.end).unwrap_or(u32::MAX);
         let seen = scanned - (taken - 1);
-        let told = self.told_searches.get(&number).copied();
+        let told = self.told_searches.get(&number).and_then(|told| told.first()).copied();
         let found = told
+            .map(|(pfn, _)| pfn)
             .filter(|pfn| self.holds(*pfn, order))
             .or_else(|| self.search(zone, order, (least, top), seen));
         let Some(pfn) = found else {
@@ -86,8 +99,14 @@ impl Mirror {
         if told.is_none() {
             self.residue.ambiguous_isolations += 1;
         }
+        self.take_as_guess(pfn, order, (least, u32::MAX), number);
+    }
+
+    /// Takes a block that may not be the one that the kernel took.
+    pub(super) fn take_as_guess(&mut self, pfn: u32, order: u8, range: (u32, u32), number: u64) {
+        let zone = self.memory.zone_of(pfn).unwrap_or(0);
         self.take_guess(pfn, order);
-        self.guesses.add(zone, order, Guess { pfn, number, least });
+        self.guesses.add(zone, order, Guess { pfn, number, least: range.0, end: range.1 });
         self.effects.push(Effect::Isolated { pfn, order });
     }
 
@@ -132,13 +151,13 @@ impl Mirror {
         let found = (order..=have).rev().find_map(|size| {
             let head = pfn >> size << size;
             let guesses = self.guesses.by_order.get(&(zone, size))?;
-            let guess = guesses.iter().rev().find(|guess| guess.least <= head)?;
+            let guess = guesses.iter().rev().find(|guess| guess.may_be(head))?;
             Some((*guess, head, size))
         });
         let Some((guess, head, size)) = found else { return false };
         self.guesses.remove(zone, guess.pfn, size);
         self.put_back(guess.pfn, size);
-        self.learn_search(guess.number, head);
+        self.learn_search(guess.number, head, size);
         self.take_guess(head, size);
         self.effects.push(Effect::Instead { guess: guess.pfn, pfn: head, order: size });
         true
@@ -157,8 +176,7 @@ impl Mirror {
         let Some((head, order)) = self.guesses.holding(pfn) else { return };
         let Some(guess) = self.guesses.remove(zone, head, order) else { return };
         let list = self.memory.list(zone, order, 1);
-        let least = guess.least;
-        let other = self.memory.pages.iter_back(list).find(|other| *other >= least);
+        let other = self.memory.pages.iter_back(list).find(|other| guess.may_be(*other));
         self.put_back(head, order);
         let Some(other) = other.filter(|other| self.holds(*other, order)) else {
             self.misfit(Cause::FastSearch, head, order, 0);
@@ -173,17 +191,23 @@ impl Mirror {
     pub(super) fn confirm_guess(&mut self, pfn: u32, zone: usize) {
         let Some((head, order)) = self.guesses.holding(pfn) else { return };
         if let Some(guess) = self.guesses.remove(zone, head, order) {
-            self.learn_search(guess.number, head);
+            self.learn_search(guess.number, head, order);
         }
     }
 
-    /// Whether a page is in a block that a search may have taken.
-    pub(crate) fn is_guessed(&self, pfn: u32) -> bool {
-        self.guesses.holding(pfn).is_some()
+    /// What a guess that holds a page was made for.
+    pub(crate) fn guessed_for(&self, pfn: u32) -> Option<Cause> {
+        let (head, order) = self.guesses.holding(pfn)?;
+        let zone = self.memory.zone_of(pfn)?;
+        let guesses = self.guesses.by_order.get(&(zone, order))?;
+        guesses.iter().find(|guess| guess.pfn == head).map(Guess::cause)
     }
 
-    /// Searches whose block no event has named.
-    pub(crate) fn open_guesses(&self) -> usize {
-        self.guesses.heads.len()
+    /// What a guess was made for that may as well have been a page's block.
+    pub(crate) fn guess_beside(&self, pfn: u32) -> Option<Cause> {
+        let zone = self.memory.zone_of(pfn)?;
+        let of_zone = self.guesses.by_order.iter().filter(|((of, _), _)| *of == zone);
+        let mut guesses = of_zone.flat_map(|(_, guesses)| guesses);
+        guesses.find(|guess| guess.may_be(pfn)).map(Guess::cause)
     }
 }

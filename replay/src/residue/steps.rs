@@ -101,7 +101,9 @@ impl Steps {
         let is_refill = pages_of(&blocks) == blocks[whole] << whole && blocks[whole].abs() == 2;
         let is_open = !matches!(cause, Cause::LostEvents | Cause::Settled | Cause::NewMemory);
         if is_whole && is_open && !is_refill && between.isolations == 0 {
-            cause = Cause::PageReporting;
+            // Isolated pageblocks are split, and as many pages stay free.
+            let is_split = pages_of(&blocks) == 0;
+            cause = if is_split { Cause::Isolation } else { Cause::PageReporting };
         }
         let mut step = Step { zone, at_ns, cause, blocks, times };
         if let Some(before) = &mut told
@@ -250,6 +252,9 @@ mod tests {
         assert_eq!((second.cause, second.times), (Cause::HiddenRefill, 1));
         // Whole pageblocks come and go while the host is told of them.
         assert_eq!(steps.sample(0, 6, by_order(&[(0, 63), (9, 8), (10, 24)])), None);
-        assert_eq!(steps.finish()[0].cause, Cause::PageReporting);
+        let now = by_order(&[(0, 63), (9, -472), (10, 264)]);
+        assert_eq!(steps.sample(0, 7, now).unwrap().cause, Cause::PageReporting);
+        // Isolated ones are split.
+        assert_eq!(steps.finish()[0].cause, Cause::Isolation);
     }
 }
