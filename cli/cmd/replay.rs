@@ -1,8 +1,5 @@
 //! `kmemlab replay`
 
-use std::sync::OnceLock;
-use std::time::Instant;
-
 use kmemlab_replay::policy::PolicySet;
 use kmemlab_replay::residue::{ResidueKey, ResidueSum};
 use kmemlab_replay::rules::{self, Rules};
@@ -71,9 +68,9 @@ pub(super) fn rules_of(release: &str) -> anyhow::Result<Rules> {
     Ok(Rules::of(release))
 }
 
+/// Processor time: on a busy machine the wall clock tells of others.
 fn now() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+    kmemlab_collector::clock::thread_cpu().0
 }
 
 /// The keys are documented in `docs/json.md`.

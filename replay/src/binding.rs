@@ -56,8 +56,9 @@ impl Bindings {
         ((pfn >> self.shift) as usize, (pfn & ((1 << self.shift) - 1)) as usize)
     }
 
+    /// What a block of the kernel's starting there is bound to.
     #[inline]
-    fn at(&self, pfn: u32) -> Option<Bound> {
+    pub(crate) fn at(&self, pfn: u32) -> Option<Bound> {
         let (block, index) = self.place(pfn);
         self.blocks.get(block)?.as_ref()?[index].bound()
     }

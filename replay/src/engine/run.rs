@@ -13,6 +13,9 @@ use crate::outcome::{ModelResult, Outcome, Placement};
 use crate::policy::PolicySet;
 use crate::seeding::Seed;
 
+/// Inputs looked at before they are carried out.
+const AHEAD: usize = 16;
+
 /// A model at work.
 #[derive(Debug)]
 pub(super) struct Run {
@@ -51,10 +54,27 @@ impl Run {
     /// Goes through what the model is told.
     pub(super) fn take(&mut self, inputs: &[Input]) {
         let Some(mut model) = self.model.take() else { return };
-        for input in inputs {
-            self.input(&mut model, *input);
+        for some in inputs.chunks(AHEAD) {
+            self.warm_up(&model, some);
+            for input in some {
+                self.input(&mut model, *input);
+            }
         }
         self.model = Some(model);
+    }
+
+    /// Looks at what the next inputs will change: far apart in memory, it is fetched all at once
+    /// instead of one after the other.
+    #[inline]
+    fn warm_up(&self, model: &Model, inputs: &[Input]) {
+        let pages = inputs.iter().filter_map(|input| match *input {
+            Input::Alloc { kernel, .. } | Input::Bulk { kernel, .. } => Some(kernel),
+            Input::Free { kernel, .. } => Some(kernel),
+            _ => None,
+        });
+        let bound = pages.map(|kernel| self.bindings.at(kernel).map_or(kernel, |bound| bound.pfn));
+        let seen = bound.fold(0, |seen, pfn| seen ^ model.memory().glance(pfn));
+        std::hint::black_box(seen);
     }
 
     #[inline]

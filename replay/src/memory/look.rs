@@ -4,6 +4,12 @@ use super::Memory;
 use crate::pages::State;
 
 impl Memory {
+    /// Touches what is known of a page, and of the page before it on its list.
+    #[inline]
+    pub(crate) fn glance(&self, pfn: u32) -> u32 {
+        self.pages.get(pfn).next
+    }
+
     /// Whether a page is in a block that is free, waits on a per-CPU list, or is known to be taken.
     pub(crate) fn is_spoken_for(&self, page: u32) -> bool {
         (0..self.machine.orders).any(|order| {
