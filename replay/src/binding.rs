@@ -94,6 +94,25 @@ impl Bindings {
         self.take_split(kernel, order)
     }
 
+    /// Takes the bindings of all smaller blocks in `[kernel, kernel + 2^order)`: blocks that were
+    /// taken one by one (by compaction, for a huge page) may be freed as one.
+    pub(crate) fn take_within(&mut self, kernel: u32, order: u8) -> Vec<Bound> {
+        let pages = 1u64.checked_shl(u32::from(order)).unwrap_or(0);
+        let end = (u64::from(kernel) + pages).min((self.blocks.len() as u64) << self.shift) as u32;
+        let mut found = Vec::new();
+        let mut at = kernel;
+        while at < end {
+            if let Some(bound) = self.at(at) {
+                self.unbind(at);
+                found.push(bound);
+            }
+            let (block, index) = self.place(at);
+            let is_bare = index == 0 && self.blocks[block].is_none();
+            at += if is_bare { 1 << self.shift } else { 1 };
+        }
+        found
+    }
+
     fn take_split(&mut self, kernel: u32, order: u8) -> Option<Bound> {
         for above in order..=self.top {
             let head = kernel >> above << above;
@@ -124,6 +143,17 @@ impl Bindings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocks_taken_one_by_one_are_found_when_freed_as_one() {
+        let mut bindings = Bindings::new(4096, 9, 11);
+        bindings.bind(1024, Bound { pfn: 2048, order: 9 });
+        bindings.bind(1540, Bound { pfn: 7, order: 0 });
+        bindings.bind(3000, Bound { pfn: 9, order: 0 });
+        let found = bindings.take_within(1024, 10);
+        assert_eq!(found, [Bound { pfn: 2048, order: 9 }, Bound { pfn: 7, order: 0 }]);
+        assert_eq!(bindings.take_within(0, 18), [Bound { pfn: 9, order: 0 }]);
+    }
 
     #[test]
     fn every_block_fits_four_bytes() {

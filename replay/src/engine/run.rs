@@ -86,11 +86,9 @@ impl Run {
                 None => self.alloc(model, kernel, &request, true),
             },
             Input::Failed { request } => model.refuse(&request),
-            Input::Free { cpu, kernel, order, direct } => match self.bindings.take(kernel, order) {
-                None => model.free_from_before(cpu, kernel, order, direct),
-                Some(bound) if direct => model.free_direct(bound.pfn, order),
-                Some(bound) => model.free(cpu, bound.pfn, order),
-            },
+            Input::Free { cpu, kernel, order, direct } => {
+                self.free(model, cpu, kernel, order, direct);
+            }
             Input::Told { kernel, order } => {
                 // The model served it when the mirror found it missing.
                 if let Some(bound) = self.bindings.take(kernel, order) {
@@ -124,6 +122,25 @@ impl Run {
                 }
             }
             Input::Upper(input) => self.own.take(model, input),
+        }
+    }
+
+    #[inline]
+    fn free(&mut self, model: &mut Model, cpu: usize, kernel: u32, order: u8, direct: bool) {
+        match self.bindings.take(kernel, order) {
+            Some(bound) if direct => model.free_direct(bound.pfn, order),
+            Some(bound) => model.free(cpu, bound.pfn, order),
+            None => {
+                // What was taken in smaller blocks is given back block by block.
+                let smaller =
+                    if order == 0 { Vec::new() } else { self.bindings.take_within(kernel, order) };
+                if smaller.is_empty() {
+                    model.free_from_before(cpu, kernel, order, direct);
+                }
+                for bound in smaller {
+                    model.free_direct(bound.pfn, bound.order);
+                }
+            }
         }
     }
 
