@@ -17,6 +17,7 @@ mod kill;
 mod policies;
 mod record_live;
 mod salvage;
+mod stack;
 mod support;
 mod synthetic;
 mod tidy;

@@ -14,7 +14,7 @@ use crate::engine::{Options, ReplayError, replay_under};
 use crate::machine::Machine;
 use crate::policy::PolicySet;
 use crate::rules::Rules;
-use crate::slab::base::{BaseVotes, DirectMap};
+use crate::slab::base::{BaseVotes, DirectMap, base_of_map};
 use crate::slab::caches::{CacheId, Caches, Site};
 use crate::slab::follow::{Follow, FollowCounts, Marks, Watch};
 use crate::slab::geometry::Parameters;
@@ -63,6 +63,9 @@ pub struct StackOptions {
     /// Monotonic nanoseconds, to tell how fast it went; it changes nothing else.
     pub clock: Option<fn() -> u64>,
 }
+
+/// Objects whose addresses are looked up in the page map where too few slabs were made.
+const MAP_OBJECTS: usize = 4096;
 
 /// What both passes share.
 #[derive(Clone, Debug)]
@@ -129,15 +132,21 @@ impl Ground {
     fn find_base(&self, recording: &Recording) -> Result<Option<DirectMap>, ReplayError> {
         let architecture = &recording.manifest().host.architecture;
         let mut votes = BaseVotes::new(self.page_bytes, architecture);
+        let mut addresses = Vec::new();
         for batch in recording.events()? {
             for event in batch?.iter_only(SLAB_KINDS) {
                 votes.see(&event, self.caches.gfp());
+                let is_named = matches!(event.kind, Kind::CacheAlloc | Kind::CacheFree);
+                if is_named && addresses.len() < MAP_OBJECTS && event.pfn_or_address > 16 {
+                    addresses.push(event.pfn_or_address);
+                }
             }
             if votes.is_settled() {
                 break;
             }
         }
-        Ok(votes.result())
+        let by_map = || base_of_map(&addresses, &self.slab_runs, self.page_bytes, architecture);
+        Ok(votes.result().or_else(by_map))
     }
 
     fn follow<'a>(&self) -> Follow<'a> {
@@ -350,8 +359,9 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
 /// What is missing, in whole sentences.
 fn notes(ground: &Ground, outcome: &mut StackOutcome) {
     let has_vmallocinfo = !ground.vmap_samples.is_empty();
+    let object_events = outcome.follow.object_events;
     let mut note = |text: &str| outcome.notes.push(text.to_owned());
-    if !ground.has_objects {
+    if !ground.has_objects || object_events == 0 {
         note(
             "no object events are recorded: the slab layer has nothing to replay; record with \
               --events page,slab,vmalloc",
