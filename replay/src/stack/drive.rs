@@ -7,7 +7,7 @@ use super::Ground;
 use super::outcome::{CacheOutcome, Cause, SiteOutcome, SlabOutcome};
 use crate::policy::PolicySet;
 use crate::policy::slab::Host;
-use crate::slab::caches::{CacheId, Caches};
+use crate::slab::caches::{Cache, CacheId, Caches};
 use crate::slab::follow::{Follow, KernelSlab, NONE, Object, State, Watch};
 use crate::slab::learning::{BeforeSlab, Learned};
 use crate::slab::policy::{Ask, CacheCounts, NO_TOKEN, PageRequest, SlabPolicy, Token};
@@ -126,6 +126,8 @@ impl Drive {
             is_started: false,
         };
         drive.learn(&ground.caches);
+        drive.live = live_at_start(ground, learned);
+        drive.peak_live = drive.live;
         drive.next_stop = ground.samples.first().map_or(u64::MAX, |it| it.stamp.before.0);
         for (index, recorded) in drive.recorded.iter_mut().enumerate() {
             recorded.slabs = learned.cache(CacheId(index as u16)).nameless_slabs;
@@ -321,6 +323,20 @@ impl Drive {
     }
 }
 
+/// Objects that were live at the start, by what is known of their slabs.
+fn live_at_start(ground: &Ground, learned: &Learned) -> u64 {
+    let of = |(index, cache): (usize, &Cache)| {
+        let start = learned.cache(CacheId(index as u16));
+        let told = start.slabs.iter().map(|number| {
+            let slab = learned.before[*number as usize];
+            u64::from(slab.objects.saturating_sub(slab.free))
+        });
+        let room = start.nameless_slabs * u64::from(cache.objects);
+        told.sum::<u64>() + room.saturating_sub(start.nameless_free)
+    };
+    ground.caches.list().iter().enumerate().map(of).sum()
+}
+
 /// What lies between `before` and `after` and is nearest to `wanted`.
 fn nearest(before: u64, after: u64, wanted: u64) -> u64 {
     wanted.clamp(before.min(after), before.max(after))
@@ -349,7 +365,7 @@ impl Watch for Drive {
             let token = self.tokens[slab.first as usize + index];
             if *state == State::Live && token != NO_TOKEN {
                 self.policy.free(token, slab.cache, cpu);
-                self.live -= 1;
+                self.live = self.live.saturating_sub(1);
                 self.recorded[slab.cache.index()].hidden_frees += 1;
             }
         }
@@ -396,14 +412,17 @@ impl Watch for Drive {
         recorded.events += 1;
         let place = object.number as usize;
         let token = match object.was {
-            State::Untouched => self.policy.before(slab.before, object.cache),
+            State::Untouched => {
+                self.live = self.live.saturating_sub(1);
+                self.policy.before(slab.before, object.cache)
+            }
             State::Free => {
                 recorded.hidden_allocs += 1;
                 let bytes = self.strides[object.cache.index()];
                 self.policy.alloc(&Ask { cache: object.cache, cpu, bytes, may_block: true })
             }
             State::Live | State::Owed => {
-                self.live -= 1;
+                self.live = self.live.saturating_sub(1);
                 self.tokens[place]
             }
         };

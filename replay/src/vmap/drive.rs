@@ -160,14 +160,20 @@ impl<'a> VmapDrive<'a> {
             end: event.args[2] as u64,
         };
         self.outcome.allocs += 1;
-        let found = self.layer.alloc(&request, usize::from(event.cpu.0));
+        let cpu = usize::from(event.cpu.0);
+        // The kernel's own policy follows the kernel; another goes its own way.
+        let found = if self.layer.is_recorded() {
+            self.layer.alloc_at(&request, cpu, kernel)
+        } else {
+            self.layer.alloc(&request, cpu)
+        };
         let is_exact = u64::from(found == Some(kernel));
         self.outcome.address_exact += is_exact;
         if event.args[0] <= PAGE {
             self.outcome.unaligned += 1;
             self.outcome.unaligned_exact += is_exact;
         }
-        match found {
+        match found.map(|found| if self.layer.is_recorded() { kernel } else { found }) {
             Some(model) => {
                 self.bound.insert(kernel, model);
             }

@@ -176,6 +176,48 @@ impl Vmap {
         Some(start)
     }
 
+    /// As [`Self::alloc`], but the area ends up where the kernel put it, so that one surprise is not
+    /// counted at every later request. Answers where it would have gone.
+    pub fn alloc_at(&mut self, request: &Request, cpu: usize, kernel: u64) -> Option<u64> {
+        let hits = self.pool_hits;
+        let found = self.alloc(request, cpu);
+        if found == Some(kernel) {
+            return found;
+        }
+        let class = self.class_of(request.size);
+        let node = cpu % self.nodes;
+        let mut stamp = 0;
+        if let Some(area) = found.and_then(|start| self.busy.remove(&start)) {
+            self.busy_bytes -= area.size;
+            stamp = area.node;
+            let pool = self.pools[node].get_mut(class);
+            match pool.filter(|_| self.pool_hits > hits) {
+                Some(pool) => pool.push_front(area.start),
+                None => self.free.insert(area.start, area.start + area.size),
+            }
+        }
+        let end = kernel.saturating_add(request.size);
+        self.free.remove(kernel, end);
+        for classes in &mut self.pools {
+            for (class, pool) in classes.iter_mut().enumerate() {
+                let size = (class as u64 + 1) * self.page_bytes;
+                pool.retain(|start| *start >= end || start + size <= kernel);
+            }
+        }
+        let area = Area { start: kernel, size: request.size, node: stamp };
+        if let Some(old) = self.busy.insert(kernel, area) {
+            self.busy_bytes -= old.size;
+        }
+        self.busy_bytes += request.size;
+        found
+    }
+
+    /// Whether it decides as the recorded kernel does.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        self.tuning == Tuning::default()
+    }
+
     fn take_free(&mut self, request: &Request) -> Option<u64> {
         let fit = self.tuning.fit;
         let start = self.free.find(request, fit, self.rules.length, self.page_bytes)?;
@@ -387,6 +429,23 @@ mod tests {
         assert_eq!(ask(&mut layer, 2, 0), 6);
         layer.purge(None, true);
         assert_eq!(layer.pooled_areas(), 0, "a full purge empties them");
+    }
+
+    #[test]
+    fn one_surprise_is_one_surprise() {
+        let mut layer = layer(1000, Tuning::default());
+        let at = |page: u64| START + page * PAGE;
+        let request = Request { size: 5 * PAGE, align: 1, start: START, end: END };
+        // The kernel passes over the first hole: something nobody told of is there.
+        assert_eq!(layer.alloc_at(&request, 0, at(8)), Some(at(0)));
+        assert_eq!(layer.alloc_at(&request, 0, at(0)), Some(at(0)), "free again");
+        assert_eq!(layer.alloc_at(&request, 0, at(13)), Some(at(13)), "three pages are too few");
+        assert_eq!((layer.areas(), layer.bytes()), (3, 15 * PAGE));
+        layer.free(at(8));
+        layer.free(at(13));
+        layer.purge(None, false);
+        assert_eq!(layer.alloc_at(&request, 0, at(8)), Some(at(13)), "the other of the pool");
+        assert_eq!((layer.pooled_areas(), layer.areas()), (1, 2));
     }
 
     #[test]
