@@ -176,8 +176,8 @@ impl Vmap {
         Some(start)
     }
 
-    /// As [`Self::alloc`], but the area ends up where the kernel put it, so that one surprise is not
-    /// counted at every later request. Answers where it would have gone.
+    /// As [`Self::alloc`], but the area ends up where the kernel put it, so that one surprise is
+    /// not counted at every later request. Answers where it would have gone.
     pub fn alloc_at(&mut self, request: &Request, cpu: usize, kernel: u64) -> Option<u64> {
         let hits = self.pool_hits;
         let found = self.alloc(request, cpu);
