@@ -349,7 +349,8 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
     learning.set_places(places);
     let until_sample = until_sample.unwrap_or_else(|| learning.traffic.clone());
     if let Some(sample) = ground.samples.first() {
-        learning.count_nameless(&sample.rows, &ground.caches, &until_sample);
+        let most = u64::from(ground.machine.end);
+        learning.count_nameless(&sample.rows, &ground.caches, &until_sample, most);
     }
     let areas = areas.into_start();
     ground.vmap_samples = vmap_samples;

@@ -10,6 +10,8 @@ const WINDOW: u8 = 8;
 /// Votes that settle it, and the share of them that must agree, in percent.
 const VOTES: u64 = 20;
 const SHARE_PERCENT: u64 = 99;
+/// No block is larger.
+const MAX_ORDER: u8 = 20;
 /// More votes than this tell nothing new.
 const ENOUGH: u64 = 2000;
 
@@ -77,7 +79,7 @@ impl BaseVotes {
         let start = waiting.pfn << self.page_shift;
         let base = address.wrapping_sub(start) & !(self.align - 1);
         let within = address.wrapping_sub(start).wrapping_sub(base);
-        let size = 1u64 << (self.page_shift + u32::from(waiting.order));
+        let size = 1u64 << (self.page_shift + u32::from(waiting.order.min(MAX_ORDER)));
         if address > u64::from(u32::MAX) && within < size {
             self.votes += 1;
             match self.tally.iter_mut().find(|(known, _)| *known == base) {

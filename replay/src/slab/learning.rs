@@ -192,13 +192,20 @@ impl Learning {
     }
 
     /// Slabs that no event names: the first `/proc/slabinfo` minus those known at that moment.
-    pub fn count_nameless(&mut self, rows: &[SlabRow], caches: &Caches, until: &[SlabTraffic]) {
+    pub fn count_nameless(
+        &mut self,
+        rows: &[SlabRow],
+        caches: &Caches,
+        until: &[SlabTraffic],
+        most_slabs: u64,
+    ) {
         for row in rows {
             let Some(id) = caches.find(&row.cache) else { continue };
             let traffic = until.get(id.index()).copied().unwrap_or_default();
             let start = self.learned.cache(id);
             let known = start.slabs.len() as u64;
-            let then = (row.slabs + traffic.released).saturating_sub(traffic.made);
+            let slabs = row.slabs.min(most_slabs);
+            let then = (slabs + traffic.released).saturating_sub(traffic.made);
             let free = row.objects.saturating_sub(row.active_objects);
             let at_start: i64 = start
                 .slabs
@@ -208,7 +215,8 @@ impl Learning {
             let told = u64::try_from(at_start + traffic.free).unwrap_or(0);
             let start = self.learned.cache_mut(id);
             start.nameless_slabs = then.saturating_sub(known);
-            start.nameless_free = free.saturating_sub(told);
+            let room = start.nameless_slabs.saturating_mul(row.objects_per_slab);
+            start.nameless_free = free.saturating_sub(told).min(room);
         }
     }
 }

@@ -239,13 +239,19 @@ impl Drive {
             let before = self.open.get(cache.index()).copied().unwrap_or_default();
             let slabs = nearest(before.model.slabs, after.model.slabs, row.slabs);
             let followed = nearest(before.followed, after.followed, row.slabs);
-            let model_pages =
-                nearest(before.model.pages, after.model.pages, row.slabs * row.pages_per_slab);
-            pages += row.slabs * row.pages_per_slab;
-            wrong_pages += model_pages as i64 - (row.slabs * row.pages_per_slab) as i64;
+            let model_pages = nearest(
+                before.model.pages,
+                after.model.pages,
+                row.slabs.saturating_mul(row.pages_per_slab),
+            );
+            pages = u64::saturating_add(pages, row.slabs.saturating_mul(row.pages_per_slab));
+            let kernel_pages = row.slabs.saturating_mul(row.pages_per_slab) as i64;
+            wrong_pages =
+                i64::saturating_add(wrong_pages, (model_pages as i64).saturating_sub(kernel_pages));
             self.followed.0 += u64::from(followed == row.slabs);
             self.followed.1 += 1;
-            self.followed.2 += followed.abs_diff(row.slabs) * row.pages_per_slab;
+            let wrong = followed.abs_diff(row.slabs).saturating_mul(row.pages_per_slab);
+            self.followed.2 = self.followed.2.saturating_add(wrong);
             let active = nearest(before.model.active, after.model.active, row.active_objects);
             let model = CacheCounts { slabs, active, ..after.model };
             self.last.push((row.clone(), model, followed));
@@ -259,7 +265,9 @@ impl Drive {
     pub(super) fn finish(&mut self, ground: &Ground, follow: &Follow<'_>) -> SlabOutcome {
         self.stop(u64::MAX, ground);
         let mut slab = SlabOutcome { pages_model: self.policy.pages(), ..SlabOutcome::default() };
-        slab.pages_kernel = self.last.iter().map(|(row, ..)| row.slabs * row.pages_per_slab).sum();
+        slab.pages_kernel = self.last.iter().fold(0, |sum: u64, (row, ..)| {
+            sum.saturating_add(row.slabs.saturating_mul(row.pages_per_slab))
+        });
         slab.samples = self.samples;
         slab.pages_error_percent = self.sum_percent / self.samples.max(1) as f64;
         slab.pages_error_worst_percent = self.worst_percent;
@@ -380,12 +388,12 @@ impl Watch for Drive {
         let cpu = usize::from(event.cpu.0);
         let recorded = &mut self.recorded[object.cache.index()];
         recorded.events += 1;
-        recorded.asked_bytes += event.bytes_requested;
-        recorded.given_bytes += event.bytes_allocated;
+        recorded.asked_bytes = recorded.asked_bytes.saturating_add(event.bytes_requested);
+        recorded.given_bytes = recorded.given_bytes.saturating_add(event.bytes_allocated);
         if let Some(site) = self.sites.get_mut(event.stack as usize) {
             site.0 += 1;
-            site.1 += event.bytes_requested;
-            site.2 += event.bytes_allocated;
+            site.1 = site.1.saturating_add(event.bytes_requested);
+            site.2 = site.2.saturating_add(event.bytes_allocated);
         }
         if object.was == State::Live {
             recorded.hidden_frees += 1;

@@ -109,7 +109,7 @@ impl Vmap {
 
     /// An area that is there at the start.
     pub fn seed_busy(&mut self, area: Area) {
-        self.free.remove(area.start, area.start + area.size);
+        self.free.remove(area.start, area.start.saturating_add(area.size));
         if let Some(old) = self.busy.insert(area.start, area) {
             self.busy_bytes -= old.size;
         }
@@ -118,7 +118,7 @@ impl Vmap {
 
     /// An area that waits to be purged at the start.
     pub fn seed_lazy(&mut self, area: Area) {
-        self.free.remove(area.start, area.start + area.size);
+        self.free.remove(area.start, area.start.saturating_add(area.size));
         self.lazy_pages += area.size / self.page_bytes;
         self.lazy.push(area);
     }
@@ -127,7 +127,7 @@ impl Vmap {
     pub fn seed_pool(&mut self, node: usize, start: u64, size: u64) {
         let class = self.class_of(size);
         if let Some(pool) = self.pools.get_mut(node).and_then(|classes| classes.get_mut(class)) {
-            self.free.remove(start, start + size);
+            self.free.remove(start, start.saturating_add(size));
             pool.push_back(start);
         }
     }
@@ -273,7 +273,7 @@ impl Vmap {
             let pool = self.pools.get_mut(owner).and_then(|classes| classes.get_mut(class));
             match pool {
                 Some(pool) if area.node > 0 && !is_full => pool.push_front(area.start),
-                _ => self.free.insert(area.start, area.start + area.size),
+                _ => self.free.insert(area.start, area.start.saturating_add(area.size)),
             }
         }
     }
@@ -349,9 +349,10 @@ impl Vmap {
     /// The free space, and the highest end of an area in the window.
     #[must_use]
     pub fn holes(&self) -> (&FreeSpace, u64) {
-        let in_window = self.busy.range(self.window.0..self.window.1);
-        let highest = in_window.map(|(_, area)| area.start + area.size);
-        (&self.free, highest.filter(|end| *end < self.window.1 - FAR).max().unwrap_or(0))
+        let (start, end) = (self.window.0, self.window.1.max(self.window.0));
+        let in_window = self.busy.range(start..end);
+        let ends = in_window.map(|(_, area)| area.start.saturating_add(area.size));
+        (&self.free, ends.filter(|it| *it < end.saturating_sub(FAR)).max().unwrap_or(0))
     }
 
     /// The window of vmalloc.

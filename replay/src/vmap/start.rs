@@ -150,14 +150,14 @@ impl<'a> VmapLearning<'a> {
         let size = event.bytes_requested;
         let request = Request {
             size,
-            align: event.args[0].max(1) as u64,
+            align: (event.args[0].max(1) as u64).next_power_of_two(),
             start: event.args[1] as u64,
             end: event.args[2] as u64,
         };
         while let Some(hole) = self.space.find(&request, Fit::First, self.length, self.page_bytes)
             && hole < event.pfn_or_address
         {
-            self.space.remove(hole, hole + size);
+            self.space.remove(hole, hole.saturating_add(size.max(1)));
             let node = (node + 1) % self.nodes;
             self.skipped.push(Pooled { node, start: hole, size });
         }
