@@ -62,7 +62,7 @@ fn is_off(cache: &Value, percent: u64) -> bool {
 fn the_stack_follows_the_sample_traces() {
     for tolerance in TOLERANCES {
         let Some(path) = sample(tolerance.trace) else { continue };
-        let told = stack(&path, &[]);
+        let told = stack(&path, &["--check"]);
         assert_eq!(told["direct_map_base"], "0xffff888000000000", "{}", tolerance.trace);
         assert_eq!(number(&told, "residue.contradictions"), 0, "{told:#}");
         assert_eq!(number(&told, "residue.unknown_objects"), 0, "{told:#}");
@@ -126,6 +126,7 @@ fn policies_above_the_pages_need_the_stack() {
     kmemlab(["replay", "--stack", path, "--policy", "slub-tuned=max_order=99"])
         .refused(&["max_order=99"]);
     kmemlab(["replay", "--stack", path, "--policy", "vmap-lazy=areas=3"]).refused(&["areas"]);
+    kmemlab(["replay", "--stack", path, "--rules", "6.1"]).refused(&["--stack", "--rules"]);
 }
 
 #[test]

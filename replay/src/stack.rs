@@ -62,6 +62,8 @@ pub struct StackOptions {
     pub policies: Vec<PolicySet>,
     /// Monotonic nanoseconds, to tell how fast it went; it changes nothing else.
     pub clock: Option<fn() -> u64>,
+    /// Check every law of the page model's state at each sample (slow).
+    pub check: bool,
 }
 
 /// Objects whose addresses are looked up in the page map where too few slabs were made.
@@ -215,11 +217,11 @@ pub fn replay_stack(
         direct_map: ground.base,
         learning_ns: learned_at - begin,
         events: recording.rows_of(format::EVENTS),
-        baseline: run(recording, &ground, &first, &baseline, options.clock)?,
+        baseline: run(recording, &ground, &first, &baseline, options)?,
         ..StackOutcome::default()
     };
     for set in &options.policies {
-        outcome.policies.push(run(recording, &ground, &first, set, options.clock)?);
+        outcome.policies.push(run(recording, &ground, &first, set, options)?);
     }
     notes(&ground, &mut outcome);
     Ok(outcome)
@@ -232,9 +234,9 @@ fn run(
     ground: &Ground,
     first: &First,
     set: &PolicySet,
-    clock: Option<fn() -> u64>,
+    options: &StackOptions,
 ) -> Result<StackRun, ReplayError> {
-    let now = || clock.map_or(0, |clock| clock());
+    let now = || options.clock.map_or(0, |clock| clock());
     let begin = now();
     let mut layers = Layers::new(ground, first, set);
     for batch in recording.events()? {
@@ -252,7 +254,8 @@ fn run(
     run.spent_ns = now() - begin;
     if ground.has_pages && ground.has_objects {
         let mut layers = Layers::new(ground, first, set);
-        let options = Options { clock, ..Options::default() };
+        let (clock, check) = (options.clock, options.check);
+        let options = Options { clock, check, ..Options::default() };
         let upper = Some((&mut layers as &mut dyn Upper, set));
         run.pages = Some(replay_under(recording, &options, upper, &mut |_| {})?);
     }
