@@ -4,14 +4,12 @@ use serde_json::Value;
 
 use crate::support::{Folder, kmemlab, number, replay, sample_trace};
 
-/// The policies of the page allocator's roles.
+/// The policies of the page allocator; those above it need `--stack` (`stack.rs`).
 fn all() -> Vec<String> {
     let listed: Value = kmemlab(["policies", "--json"]).done().json();
     let policies = listed["policies"].as_array().unwrap().iter();
-    policies
-        .filter(|policy| !["slab", "vmap"].contains(&policy["role"].as_str().unwrap()))
-        .map(|policy| policy["name"].as_str().unwrap().to_owned())
-        .collect()
+    let of_pages = |policy: &&Value| policy["role"] != "slab" && policy["role"] != "vmap";
+    policies.filter(of_pages).map(|policy| policy["name"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Every policy runs over a sample trace without breaking a law, beside a baseline that it does not

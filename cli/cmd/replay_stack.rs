@@ -18,7 +18,8 @@ pub(crate) fn run(
     policies: Vec<PolicySet>,
     clock: fn() -> u64,
 ) -> anyhow::Result<Answer> {
-    let mut outcome = replay_stack(recording, &StackOptions { policies, clock: Some(clock) })?;
+    let options = StackOptions { policies, clock: Some(clock), check: args.check };
+    let mut outcome = replay_stack(recording, &options)?;
     outcome.notes.splice(0..0, recording.notes().iter().cloned());
     if args.read.json {
         crate::json::print(&as_json(&outcome))?;

@@ -14,7 +14,7 @@ use crate::engine::{Options, ReplayError, replay_under};
 use crate::machine::Machine;
 use crate::policy::PolicySet;
 use crate::rules::Rules;
-use crate::slab::base::{BaseVotes, DirectMap};
+use crate::slab::base::{BaseVotes, DirectMap, base_of_map};
 use crate::slab::caches::{CacheId, Caches, Site};
 use crate::slab::follow::{Follow, FollowCounts, Marks, Watch};
 use crate::slab::geometry::Parameters;
@@ -62,7 +62,12 @@ pub struct StackOptions {
     pub policies: Vec<PolicySet>,
     /// Monotonic nanoseconds, to tell how fast it went; it changes nothing else.
     pub clock: Option<fn() -> u64>,
+    /// Check every law of the page model's state at each sample (slow).
+    pub check: bool,
 }
+
+/// Objects whose addresses are looked up in the page map where too few slabs were made.
+const MAP_OBJECTS: usize = 4096;
 
 /// What both passes share.
 #[derive(Clone, Debug)]
@@ -129,15 +134,21 @@ impl Ground {
     fn find_base(&self, recording: &Recording) -> Result<Option<DirectMap>, ReplayError> {
         let architecture = &recording.manifest().host.architecture;
         let mut votes = BaseVotes::new(self.page_bytes, architecture);
+        let mut addresses = Vec::new();
         for batch in recording.events()? {
             for event in batch?.iter_only(SLAB_KINDS) {
                 votes.see(&event, self.caches.gfp());
+                let is_named = matches!(event.kind, Kind::CacheAlloc | Kind::CacheFree);
+                if is_named && addresses.len() < MAP_OBJECTS && event.pfn_or_address > 16 {
+                    addresses.push(event.pfn_or_address);
+                }
             }
             if votes.is_settled() {
                 break;
             }
         }
-        Ok(votes.result())
+        let by_map = || base_of_map(&addresses, &self.slab_runs, self.page_bytes, architecture);
+        Ok(votes.result().or_else(by_map))
     }
 
     fn follow<'a>(&self) -> Follow<'a> {
@@ -206,11 +217,11 @@ pub fn replay_stack(
         direct_map: ground.base,
         learning_ns: learned_at - begin,
         events: recording.rows_of(format::EVENTS),
-        baseline: run(recording, &ground, &first, &baseline, options.clock)?,
+        baseline: run(recording, &ground, &first, &baseline, options)?,
         ..StackOutcome::default()
     };
     for set in &options.policies {
-        outcome.policies.push(run(recording, &ground, &first, set, options.clock)?);
+        outcome.policies.push(run(recording, &ground, &first, set, options)?);
     }
     notes(&ground, &mut outcome);
     Ok(outcome)
@@ -223,9 +234,9 @@ fn run(
     ground: &Ground,
     first: &First,
     set: &PolicySet,
-    clock: Option<fn() -> u64>,
+    options: &StackOptions,
 ) -> Result<StackRun, ReplayError> {
-    let now = || clock.map_or(0, |clock| clock());
+    let now = || options.clock.map_or(0, |clock| clock());
     let begin = now();
     let mut layers = Layers::new(ground, first, set);
     for batch in recording.events()? {
@@ -243,7 +254,8 @@ fn run(
     run.spent_ns = now() - begin;
     if ground.has_pages && ground.has_objects {
         let mut layers = Layers::new(ground, first, set);
-        let options = Options { clock, ..Options::default() };
+        let (clock, check) = (options.clock, options.check);
+        let options = Options { clock, check, ..Options::default() };
         let upper = Some((&mut layers as &mut dyn Upper, set));
         run.pages = Some(replay_under(recording, &options, upper, &mut |_| {})?);
     }
@@ -340,7 +352,8 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
     learning.set_places(places);
     let until_sample = until_sample.unwrap_or_else(|| learning.traffic.clone());
     if let Some(sample) = ground.samples.first() {
-        learning.count_nameless(&sample.rows, &ground.caches, &until_sample);
+        let most = u64::from(ground.machine.end);
+        learning.count_nameless(&sample.rows, &ground.caches, &until_sample, most);
     }
     let areas = areas.into_start();
     ground.vmap_samples = vmap_samples;
@@ -350,8 +363,9 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
 /// What is missing, in whole sentences.
 fn notes(ground: &Ground, outcome: &mut StackOutcome) {
     let has_vmallocinfo = !ground.vmap_samples.is_empty();
+    let object_events = outcome.follow.object_events;
     let mut note = |text: &str| outcome.notes.push(text.to_owned());
-    if !ground.has_objects {
+    if !ground.has_objects || object_events == 0 {
         note(
             "no object events are recorded: the slab layer has nothing to replay; record with \
               --events page,slab,vmalloc",

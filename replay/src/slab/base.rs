@@ -10,6 +10,8 @@ const WINDOW: u8 = 8;
 /// Votes that settle it, and the share of them that must agree, in percent.
 const VOTES: u64 = 20;
 const SHARE_PERCENT: u64 = 99;
+/// No block is larger.
+const MAX_ORDER: u8 = 20;
 /// More votes than this tell nothing new.
 const ENOUGH: u64 = 2000;
 
@@ -77,7 +79,7 @@ impl BaseVotes {
         let start = waiting.pfn << self.page_shift;
         let base = address.wrapping_sub(start) & !(self.align - 1);
         let within = address.wrapping_sub(start).wrapping_sub(base);
-        let size = 1u64 << (self.page_shift + u32::from(waiting.order));
+        let size = 1u64 << (self.page_shift + u32::from(waiting.order.min(MAX_ORDER)));
         if address > u64::from(u32::MAX) && within < size {
             self.votes += 1;
             match self.tally.iter_mut().find(|(known, _)| *known == base) {
@@ -106,6 +108,48 @@ impl BaseVotes {
         agree.then_some(DirectMap { base, votes, of: self.votes })
     }
 }
+
+/// The base under which objects lie in pages that the page map shows in slabs: for recordings in
+/// which hardly a slab was made. `None` unless one base fits nearly all and no other fits as well.
+#[must_use]
+pub fn base_of_map(
+    addresses: &[u64],
+    slab_runs: &[(u32, u32)],
+    page_bytes: u64,
+    architecture: &str,
+) -> Option<DirectMap> {
+    let align: u64 = if architecture == "x86_64" { 1 << 30 } else { 2 << 20 };
+    let end = slab_runs.last().map_or(0, |(_, end)| u64::from(*end) * page_bytes);
+    let (lowest, highest) = (*addresses.iter().min()?, *addresses.iter().max()?);
+    let of = addresses.len() as u64;
+    if of < VOTES || highest - lowest > end {
+        return None;
+    }
+    let fits = |base: u64| {
+        let in_slab = |address: &&u64| {
+            let pfn = address.wrapping_sub(base) / page_bytes;
+            let after = slab_runs.partition_point(|(start, _)| u64::from(*start) <= pfn);
+            after > 0 && pfn < u64::from(slab_runs[after - 1].1)
+        };
+        addresses.iter().filter(in_slab).count() as u64
+    };
+    let mut found: Option<DirectMap> = None;
+    let mut base = lowest & !(align - 1);
+    while base.wrapping_add(end) >= highest {
+        let votes = fits(base);
+        if votes * 100 >= of * MAP_PERCENT {
+            if found.is_some() {
+                return None;
+            }
+            found = Some(DirectMap { base, votes, of });
+        }
+        base = base.wrapping_sub(align);
+    }
+    found
+}
+
+/// Share of the objects that must lie in slabs of the page map: some slabs are newer than it.
+const MAP_PERCENT: u64 = 80;
 
 /// The flags that `allocate_slab` adds and those that it takes away (section "Slab pages" of
 /// `docs/model.md`); compound only where every slab is.
@@ -139,14 +183,26 @@ mod tests {
             let mut page = event(Kind::PageAlloc, 7, 0x1000 + pfn);
             page.gfp = gfp.comp | gfp.nowarn | gfp.noretry;
             votes.see(&page, &gfp);
-            // Another thread's object and one of another slab decide nothing.
+            // Another thread's object, and one that is too far off, decide nothing.
             votes.see(&event(Kind::Kmalloc, 8, base + 64), &gfp);
             votes.see(&event(Kind::Kmalloc, 7, base + 0x40_0000_0040), &gfp);
             votes.see(&event(Kind::CacheAlloc, 7, base + ((0x1000 + pfn) << 12) + 192), &gfp);
         }
-        // The objects elsewhere voted for other bases at times: then the share would be missed.
         let found = votes.result().map(|map| map.base);
         assert_eq!(found, Some(base));
+    }
+
+    #[test]
+    fn one_base_puts_the_objects_into_slabs_of_the_page_map() {
+        let base = 0xffff_9a40_0000_0000;
+        let runs = [(0x100, 0x180), (0x4_0000, 0x4_0010), (0x9_0000, 0x9_0040)];
+        let of = |pfn: u64| base + (pfn << 12) + 64;
+        let addresses: Vec<u64> =
+            (0..0x40).map(|n| of([0x100, 0x9_0000][n % 2] + n as u64)).collect();
+        let found = base_of_map(&addresses, &runs, 4096, "x86_64").map(|map| (map.base, map.of));
+        assert_eq!(found, Some((base, 64)));
+        assert_eq!(base_of_map(&addresses[..5], &runs, 4096, "x86_64"), None, "too few");
+        assert_eq!(base_of_map(&addresses, &[], 4096, "x86_64"), None);
     }
 
     #[test]

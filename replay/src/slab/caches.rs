@@ -61,6 +61,9 @@ const MEMDUP: usize = 5;
 /// Sizes of the kmalloc caches.
 const CLASSES: [u32; 13] = [8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192];
 
+/// Bytes that an object of a cache can have.
+const SIZES: std::ops::RangeInclusive<u64> = 1..=1 << 26;
+
 /// What a call site tells of the cache that its kmalloc comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Site {
@@ -101,10 +104,10 @@ impl Caches {
 
     /// Adds what a later `/proc/slabinfo` tells of a cache that is new.
     pub fn add_row(&mut self, row: &SlabRow) {
-        if row.object_size_bytes == 0 || self.by_name.contains_key(&row.cache) {
+        if !SIZES.contains(&row.object_size_bytes) || self.by_name.contains_key(&row.cache) {
             return;
         }
-        let order = row.pages_per_slab.max(1).next_power_of_two().trailing_zeros() as u8;
+        let order = row.pages_per_slab.clamp(1, 1 << 10).next_power_of_two().trailing_zeros() as u8;
         let objects = row.objects_per_slab.clamp(1, 32_767) as u16;
         self.add(&row.cache, row.object_size_bytes, order.min(10), objects);
     }
@@ -175,7 +178,7 @@ impl Caches {
         if let Some(id) = self.by_name.get(name) {
             return *id;
         }
-        if stride == 0 {
+        if !SIZES.contains(&stride) {
             return CacheId::UNKNOWN;
         }
         let order = geometry::slab_order(stride, &self.rules, &self.parameters);

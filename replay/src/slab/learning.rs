@@ -93,6 +93,8 @@ pub struct SlabTraffic {
     pub made: u64,
     /// Given back.
     pub released: u64,
+    /// Free objects that came, minus those that went, in slabs that events name.
+    pub free: i64,
 }
 
 /// The listener of the first pass.
@@ -190,22 +192,31 @@ impl Learning {
     }
 
     /// Slabs that no event names: the first `/proc/slabinfo` minus those known at that moment.
-    pub fn count_nameless(&mut self, rows: &[SlabRow], caches: &Caches, until: &[SlabTraffic]) {
+    pub fn count_nameless(
+        &mut self,
+        rows: &[SlabRow],
+        caches: &Caches,
+        until: &[SlabTraffic],
+        most_slabs: u64,
+    ) {
         for row in rows {
             let Some(id) = caches.find(&row.cache) else { continue };
             let traffic = until.get(id.index()).copied().unwrap_or_default();
             let start = self.learned.cache(id);
             let known = start.slabs.len() as u64;
-            let then = (row.slabs + traffic.released).saturating_sub(traffic.made);
+            let slabs = row.slabs.min(most_slabs);
+            let then = (slabs + traffic.released).saturating_sub(traffic.made);
             let free = row.objects.saturating_sub(row.active_objects);
-            let told: u64 = start
+            let at_start: i64 = start
                 .slabs
                 .iter()
-                .map(|number| u64::from(self.learned.before[*number as usize].free))
+                .map(|number| i64::from(self.learned.before[*number as usize].free))
                 .sum();
+            let told = u64::try_from(at_start + traffic.free).unwrap_or(0);
             let start = self.learned.cache_mut(id);
             start.nameless_slabs = then.saturating_sub(known);
-            start.nameless_free = free.saturating_sub(told);
+            let room = start.nameless_slabs.saturating_mul(row.objects_per_slab);
+            start.nameless_free = free.saturating_sub(told).min(room);
         }
     }
 }
@@ -216,7 +227,9 @@ impl Watch for Learning {
             return;
         }
         if slab.before == NONE {
-            self.traffic_of(slab.cache).made += 1;
+            let traffic = self.traffic_of(slab.cache);
+            traffic.made += 1;
+            traffic.free += i64::from(slab.objects);
             self.run_dry(slab.cache, cpu as u16);
             return;
         }
@@ -228,7 +241,10 @@ impl Watch for Learning {
         if slab.cache == CacheId::UNKNOWN {
             return;
         }
-        self.traffic_of(slab.cache).released += 1;
+        let live = states.iter().filter(|state| matches!(state, State::Live)).count();
+        let traffic = self.traffic_of(slab.cache);
+        traffic.released += 1;
+        traffic.free -= states.len() as i64 - live as i64;
         if let Some(before) = self.learned.before.get_mut(slab.before as usize) {
             let untouched = states.iter().filter(|state| **state == State::Untouched).count();
             before.free += untouched as u16;
@@ -243,6 +259,7 @@ impl Watch for Learning {
         if !has_sheaves {
             self.spend(object.cache, usize::from(cpu), slab.before);
         }
+        self.traffic_of(object.cache).free -= i64::from(object.was != State::Live);
         if slab.before == NONE {
             return;
         }
@@ -250,6 +267,9 @@ impl Watch for Learning {
             let was_full = self.must_have_been_full(object.cache, cpu);
             self.learned.before[slab.before as usize].is_spent |= was_full;
         }
+        let is_spent = self.learned.before[slab.before as usize].is_spent;
+        let is_unseen = object.was == State::Untouched && is_spent;
+        self.traffic[object.cache.index()].free += i64::from(is_unseen);
         let before = &mut self.learned.before[slab.before as usize];
         let is_free_at_start = object.was == State::Untouched && !before.is_spent;
         before.free += u16::from(is_free_at_start);
@@ -264,5 +284,7 @@ impl Watch for Learning {
         }
     }
 
-    fn free(&mut self, _: Object, _: &KernelSlab, _: &Event) {}
+    fn free(&mut self, object: Object, _: &KernelSlab, _: &Event) {
+        self.traffic_of(object.cache).free += i64::from(object.was != State::Free);
+    }
 }

@@ -7,7 +7,7 @@ use super::Ground;
 use super::outcome::{CacheOutcome, Cause, SiteOutcome, SlabOutcome};
 use crate::policy::PolicySet;
 use crate::policy::slab::Host;
-use crate::slab::caches::{CacheId, Caches};
+use crate::slab::caches::{Cache, CacheId, Caches};
 use crate::slab::follow::{Follow, KernelSlab, NONE, Object, State, Watch};
 use crate::slab::learning::{BeforeSlab, Learned};
 use crate::slab::policy::{Ask, CacheCounts, NO_TOKEN, PageRequest, SlabPolicy, Token};
@@ -126,6 +126,8 @@ impl Drive {
             is_started: false,
         };
         drive.learn(&ground.caches);
+        drive.live = live_at_start(ground, learned);
+        drive.peak_live = drive.live;
         drive.next_stop = ground.samples.first().map_or(u64::MAX, |it| it.stamp.before.0);
         for (index, recorded) in drive.recorded.iter_mut().enumerate() {
             recorded.slabs = learned.cache(CacheId(index as u16)).nameless_slabs;
@@ -237,13 +239,19 @@ impl Drive {
             let before = self.open.get(cache.index()).copied().unwrap_or_default();
             let slabs = nearest(before.model.slabs, after.model.slabs, row.slabs);
             let followed = nearest(before.followed, after.followed, row.slabs);
-            let model_pages =
-                nearest(before.model.pages, after.model.pages, row.slabs * row.pages_per_slab);
-            pages += row.slabs * row.pages_per_slab;
-            wrong_pages += model_pages as i64 - (row.slabs * row.pages_per_slab) as i64;
+            let model_pages = nearest(
+                before.model.pages,
+                after.model.pages,
+                row.slabs.saturating_mul(row.pages_per_slab),
+            );
+            pages = u64::saturating_add(pages, row.slabs.saturating_mul(row.pages_per_slab));
+            let kernel_pages = row.slabs.saturating_mul(row.pages_per_slab) as i64;
+            wrong_pages =
+                i64::saturating_add(wrong_pages, (model_pages as i64).saturating_sub(kernel_pages));
             self.followed.0 += u64::from(followed == row.slabs);
             self.followed.1 += 1;
-            self.followed.2 += followed.abs_diff(row.slabs) * row.pages_per_slab;
+            let wrong = followed.abs_diff(row.slabs).saturating_mul(row.pages_per_slab);
+            self.followed.2 = self.followed.2.saturating_add(wrong);
             let active = nearest(before.model.active, after.model.active, row.active_objects);
             let model = CacheCounts { slabs, active, ..after.model };
             self.last.push((row.clone(), model, followed));
@@ -257,7 +265,9 @@ impl Drive {
     pub(super) fn finish(&mut self, ground: &Ground, follow: &Follow<'_>) -> SlabOutcome {
         self.stop(u64::MAX, ground);
         let mut slab = SlabOutcome { pages_model: self.policy.pages(), ..SlabOutcome::default() };
-        slab.pages_kernel = self.last.iter().map(|(row, ..)| row.slabs * row.pages_per_slab).sum();
+        slab.pages_kernel = self.last.iter().fold(0, |sum: u64, (row, ..)| {
+            sum.saturating_add(row.slabs.saturating_mul(row.pages_per_slab))
+        });
         slab.samples = self.samples;
         slab.pages_error_percent = self.sum_percent / self.samples.max(1) as f64;
         slab.pages_error_worst_percent = self.worst_percent;
@@ -321,6 +331,20 @@ impl Drive {
     }
 }
 
+/// Objects that were live at the start, by what is known of their slabs.
+fn live_at_start(ground: &Ground, learned: &Learned) -> u64 {
+    let of = |(index, cache): (usize, &Cache)| {
+        let start = learned.cache(CacheId(index as u16));
+        let told = start.slabs.iter().map(|number| {
+            let slab = learned.before[*number as usize];
+            u64::from(slab.objects.saturating_sub(slab.free))
+        });
+        let room = start.nameless_slabs * u64::from(cache.objects);
+        told.sum::<u64>() + room.saturating_sub(start.nameless_free)
+    };
+    ground.caches.list().iter().enumerate().map(of).sum()
+}
+
 /// What lies between `before` and `after` and is nearest to `wanted`.
 fn nearest(before: u64, after: u64, wanted: u64) -> u64 {
     wanted.clamp(before.min(after), before.max(after))
@@ -349,7 +373,7 @@ impl Watch for Drive {
             let token = self.tokens[slab.first as usize + index];
             if *state == State::Live && token != NO_TOKEN {
                 self.policy.free(token, slab.cache, cpu);
-                self.live -= 1;
+                self.live = self.live.saturating_sub(1);
                 self.recorded[slab.cache.index()].hidden_frees += 1;
             }
         }
@@ -364,12 +388,12 @@ impl Watch for Drive {
         let cpu = usize::from(event.cpu.0);
         let recorded = &mut self.recorded[object.cache.index()];
         recorded.events += 1;
-        recorded.asked_bytes += event.bytes_requested;
-        recorded.given_bytes += event.bytes_allocated;
+        recorded.asked_bytes = recorded.asked_bytes.saturating_add(event.bytes_requested);
+        recorded.given_bytes = recorded.given_bytes.saturating_add(event.bytes_allocated);
         if let Some(site) = self.sites.get_mut(event.stack as usize) {
             site.0 += 1;
-            site.1 += event.bytes_requested;
-            site.2 += event.bytes_allocated;
+            site.1 = site.1.saturating_add(event.bytes_requested);
+            site.2 = site.2.saturating_add(event.bytes_allocated);
         }
         if object.was == State::Live {
             recorded.hidden_frees += 1;
@@ -396,14 +420,17 @@ impl Watch for Drive {
         recorded.events += 1;
         let place = object.number as usize;
         let token = match object.was {
-            State::Untouched => self.policy.before(slab.before, object.cache),
+            State::Untouched => {
+                self.live = self.live.saturating_sub(1);
+                self.policy.before(slab.before, object.cache)
+            }
             State::Free => {
                 recorded.hidden_allocs += 1;
                 let bytes = self.strides[object.cache.index()];
                 self.policy.alloc(&Ask { cache: object.cache, cpu, bytes, may_block: true })
             }
             State::Live | State::Owed => {
-                self.live -= 1;
+                self.live = self.live.saturating_sub(1);
                 self.tokens[place]
             }
         };

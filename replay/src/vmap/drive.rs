@@ -155,19 +155,25 @@ impl<'a> VmapDrive<'a> {
         }
         let request = Request {
             size: event.bytes_requested,
-            align: event.args[0].max(1) as u64,
+            align: (event.args[0].max(1) as u64).next_power_of_two(),
             start: event.args[1] as u64,
             end: event.args[2] as u64,
         };
         self.outcome.allocs += 1;
-        let found = self.layer.alloc(&request, usize::from(event.cpu.0));
+        let cpu = usize::from(event.cpu.0);
+        // The kernel's own policy follows the kernel; another goes its own way.
+        let found = if self.layer.is_recorded() {
+            self.layer.alloc_at(&request, cpu, kernel)
+        } else {
+            self.layer.alloc(&request, cpu)
+        };
         let is_exact = u64::from(found == Some(kernel));
         self.outcome.address_exact += is_exact;
         if event.args[0] <= PAGE {
             self.outcome.unaligned += 1;
             self.outcome.unaligned_exact += is_exact;
         }
-        match found {
+        match found.map(|found| if self.layer.is_recorded() { kernel } else { found }) {
             Some(model) => {
                 self.bound.insert(kernel, model);
             }
@@ -233,7 +239,8 @@ impl<'a> VmapDrive<'a> {
 
     fn compare(&mut self, sample: &VmapSample) {
         let busy = || sample.rows.iter().filter(|row| !row.is_lazy);
-        let (areas, bytes) = (busy().count() as u64, busy().map(|row| row.size).sum::<u64>());
+        let (areas, bytes) =
+            (busy().count() as u64, busy().fold(0, |sum: u64, row| sum.saturating_add(row.size)));
         let open = self.is_open.unwrap_or_else(|| self.moment());
         let nearest = |a: u64, b: u64, wanted: u64| wanted.clamp(a.min(b), a.max(b));
         let outcome = &mut self.outcome;
@@ -272,7 +279,7 @@ fn largest_hole(sample: &VmapSample, window: (u64, u64)) -> u64 {
     for row in sample.rows.iter().filter(|row| !row.is_percpu) {
         if row.start >= window.0 && row.start < window.1 {
             largest = largest.max(row.start.saturating_sub(end));
-            end = end.max(row.start + row.size);
+            end = end.max(row.start.saturating_add(row.size));
         }
     }
     largest

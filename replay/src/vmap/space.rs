@@ -97,7 +97,7 @@ impl FreeSpace {
         page_bytes: u64,
     ) -> Option<u64> {
         let is_padded = request.align > page_bytes || length == Length::Padded;
-        let is_exact = request.end - request.start == request.size;
+        let is_exact = request.end.wrapping_sub(request.start) == request.size;
         let pad = if is_padded && !(is_exact && length == Length::PaddedWhenAligned) {
             request.align.max(1) - 1
         } else {

@@ -56,6 +56,8 @@ pub struct VmapLearning<'a> {
     /// Pools taken from before the first purge.
     pools_before: Vec<Pooled>,
     skipped: Vec<Pooled>,
+    /// Addresses taken from the free space between the first purge and the second.
+    freed_by_first: BTreeMap<u64, ()>,
 }
 
 impl<'a> VmapLearning<'a> {
@@ -80,6 +82,7 @@ impl<'a> VmapLearning<'a> {
             is_drained: vec![false; nodes.clamp(1, 128)],
             pools_before: Vec::new(),
             skipped: Vec::new(),
+            freed_by_first: BTreeMap::new(),
             sample,
             nodes: nodes.clamp(1, 128),
             has_objects,
@@ -127,6 +130,7 @@ impl<'a> VmapLearning<'a> {
         }
         if self.purges == 1 && !is_hit {
             self.is_drained[node] = true;
+            self.freed_by_first.insert(start, ());
         }
         if self.seen.insert(start, ()).is_some() || !is_hit {
             return;
@@ -146,17 +150,43 @@ impl<'a> VmapLearning<'a> {
         let size = event.bytes_requested;
         let request = Request {
             size,
-            align: event.args[0].max(1) as u64,
+            align: (event.args[0].max(1) as u64).next_power_of_two(),
             start: event.args[1] as u64,
             end: event.args[2] as u64,
         };
         while let Some(hole) = self.space.find(&request, Fit::First, self.length, self.page_bytes)
             && hole < event.pfn_or_address
         {
-            self.space.remove(hole, hole + size);
+            self.space.remove(hole, hole.saturating_add(size.max(1)));
             let node = (node + 1) % self.nodes;
             self.skipped.push(Pooled { node, start: hole, size });
         }
+    }
+
+    /// What was passed over, in the order of its pool. The first purge gives a fourth of the pool
+    /// back, from its front: what was taken from the free space after it stood there, and the
+    /// highest addresses do, which nobody came to. A purge puts its highest address in front.
+    fn in_order(&self, node: usize, behind: usize) -> Vec<Pooled> {
+        let mine = self.skipped.iter().filter(|pooled| pooled.node == node).copied();
+        let mut mine: Vec<Pooled> = mine.collect();
+        mine.sort_unstable_by_key(|pooled| std::cmp::Reverse(pooled.start));
+        let front = (mine.len() + behind) / 4;
+        let is_told = |pooled: &Pooled| self.freed_by_first.contains_key(&pooled.start);
+        let told = mine.iter().filter(|pooled| is_told(pooled)).count();
+        let mut untold = front.saturating_sub(told);
+        let (mut first, mut rest) = (Vec::new(), Vec::new());
+        for pooled in mine {
+            if is_told(&pooled) {
+                first.push(pooled);
+            } else if untold > 0 {
+                untold -= 1;
+                first.push(pooled);
+            } else {
+                rest.push(pooled);
+            }
+        }
+        first.append(&mut rest);
+        first
     }
 
     /// Areas that wait at the start and were not told of later: on a node whose pool never ran dry,
@@ -191,14 +221,16 @@ impl<'a> VmapLearning<'a> {
     pub fn into_start(mut self) -> VmapStart {
         let most = self.windows.iter().max_by_key(|(window, count)| (*count, *window));
         self.start.window = most.map(|(window, _)| *window);
-        // The highest address of a purge is taken first, so it stands in front.
-        self.skipped.sort_unstable_by_key(|pooled| std::cmp::Reverse(pooled.start));
         let later = std::mem::take(&mut self.start.pools);
         let told: BTreeMap<u64, ()> =
             self.pools_before.iter().chain(&later).map(|pooled| (pooled.start, ())).collect();
         self.skipped.retain(|pooled| !told.contains_key(&pooled.start));
         self.start.pools = std::mem::take(&mut self.pools_before);
-        self.start.pools.append(&mut self.skipped);
+        for node in 0..self.nodes {
+            let behind = later.iter().filter(|pooled| pooled.node == node).count();
+            let mut mine = self.in_order(node, behind);
+            self.start.pools.append(&mut mine);
+        }
         self.start.pools.extend(later);
         self.guess_nodes();
         self.start

@@ -7,6 +7,9 @@ use crate::slab::base::is_slab_like;
 use crate::slab::caches::{CacheId, Caches};
 use crate::slab::frames::Note;
 
+/// No block of pages is larger.
+const MAX_ORDER: u8 = 14;
+
 impl Follow<'_> {
     /// A page allocation. Answers the slab it became, where that is known already.
     pub fn page_alloc(
@@ -37,11 +40,11 @@ impl Follow<'_> {
             };
             self.counts.slab_pages_allocs += 1;
             self.note_migrate(cache, event.migrate);
-            let made = Made { pfn, order: Some(event.order), cache, cpu };
+            let made = Made { pfn, order: Some(event.order.min(MAX_ORDER)), cache, cpu };
             return Some(self.create(made, NONE, caches, watch));
         }
         let looks = self.looks(event, caches);
-        let candidate = Candidate { sequence, pfn, order: event.order, looks };
+        let candidate = Candidate { sequence, pfn, order: event.order.min(MAX_ORDER), looks };
         let number = match self.free_candidates.pop() {
             Some(number) => {
                 self.candidates[number as usize] = candidate;

@@ -1,0 +1,237 @@
+//! The slab layer on sequences worked by hand, and every slab policy against a naive allocator.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // tests may
+
+use std::collections::BTreeMap;
+
+use kmemlab_replay::policy::slab::{ALL, Host};
+use kmemlab_replay::policy::{Params, SlabLayer};
+use kmemlab_replay::rules::Rules;
+use kmemlab_replay::slab::caches::{CacheId, Caches};
+use kmemlab_replay::slab::geometry::Parameters;
+use kmemlab_replay::slab::gfp::GfpBits;
+use kmemlab_replay::slab::policy::{Ask, NO_TOKEN, PageRequest, SlabPolicy, Token};
+use kmemlab_replay::slab::rules::SlabRules;
+
+fn caches(release: &str, list: &[(&str, u64)]) -> (Caches, Vec<CacheId>) {
+    let rules = SlabRules::of(release);
+    let host = Parameters::of_host(4096, 2);
+    let mut caches = Caches::new(&[], rules, host, GfpBits::default());
+    let ids = list.iter().map(|(name, stride)| caches.named(name, *stride)).collect();
+    (caches, ids)
+}
+
+fn layer(name: &str, release: &str, caches: &Caches) -> Box<dyn SlabPolicy> {
+    let entry = ALL.iter().find(|entry| entry.name == name).unwrap();
+    let made: std::sync::Arc<dyn SlabLayer> =
+        (entry.make)(&Params::default(), &Rules::of(release)).unwrap();
+    let host = Host { cpus: 2, rules: SlabRules::of(release), page_bytes: 4096 };
+    let mut layer = made.make(&host);
+    layer.learn(caches);
+    layer
+}
+
+fn take(layer: &mut dyn SlabPolicy, cache: CacheId, cpu: usize, count: usize) -> Vec<Token> {
+    let ask = Ask { cache, cpu, bytes: 256, may_block: true };
+    (0..count).map(|_| layer.alloc(&ask)).collect()
+}
+
+/// Slabs, partial slabs of the node, and objects that slabinfo would call active.
+fn seen(layer: &dyn SlabPolicy, cache: CacheId) -> (u64, u64, u64) {
+    let counts = layer.counts(cache);
+    (counts.slabs, counts.partial, counts.active)
+}
+
+#[test]
+fn a_freed_slab_serves_the_processor_that_freed_it() {
+    // 256 bytes: 16 objects a slab, 7 partial slabs a processor, 5 empty ones kept.
+    let (caches, ids) = caches("6.18", &[("probe", 256)]);
+    let mut slub = layer("slub", "6.18", &caches);
+    let objects = take(&mut *slub, ids[0], 0, 33);
+    assert_eq!(seen(&*slub, ids[0]), (3, 0, 48), "the free ones of a processor count as active");
+    for object in &objects[..16] {
+        slub.free(*object, ids[0], 1);
+    }
+    assert_eq!(seen(&*slub, ids[0]), (3, 0, 48), "the first slab is on processor 1's stack");
+    let again = take(&mut *slub, ids[0], 1, 3);
+    assert!(again.iter().all(|token| *token == objects[0]), "taken from that slab");
+    assert_eq!(seen(&*slub, ids[0]), (3, 0, 48), "no new slab");
+}
+
+#[test]
+fn full_stacks_drain_and_empty_slabs_beyond_the_minimum_go_back() {
+    let (caches, ids) = caches("6.18", &[("probe", 256)]);
+    let mut slub = layer("slub", "6.18", &caches);
+    let cache = ids[0];
+    let objects = take(&mut *slub, cache, 0, 321);
+    // One object of each of the first 20 slabs: the eighth and the fifteenth free drain a stack.
+    for slab in 0..20 {
+        slub.free(objects[slab * 16], cache, 1);
+    }
+    assert_eq!(seen(&*slub, cache), (21, 14, 322));
+    // The other 300: ten of the fourteen on the node's list go back, the stack's six stay.
+    for slab in 0..20 {
+        for object in &objects[slab * 16 + 1..slab * 16 + 16] {
+            slub.free(*object, cache, 1);
+        }
+    }
+    assert_eq!(seen(&*slub, cache), (11, 4, 112));
+    // Fifteen at hand, four slabs of the node, and eight new ones: the stack is out of reach.
+    take(&mut *slub, cache, 0, 200);
+    assert_eq!(seen(&*slub, cache), (19, 0, 304));
+    assert_eq!(slub.counts(cache).new_slabs, 21 + 8);
+    slub.shrink(cache);
+    let counts = slub.counts(cache);
+    assert_eq!((counts.slabs, counts.active), (13, 201), "201 objects in thirteen slabs");
+    assert_eq!(counts.objects - counts.active, 7);
+}
+
+#[test]
+fn up_to_5_15_a_stack_is_bounded_by_free_objects() {
+    // 13 free objects for 256 bytes: with one each, the fifteenth slab finds fourteen.
+    let (caches, ids) = caches("5.10", &[("probe", 256)]);
+    let mut slub = layer("slub", "5.10", &caches);
+    let objects = take(&mut *slub, ids[0], 0, 321);
+    for slab in 0..14 {
+        slub.free(objects[slab * 16], ids[0], 1);
+    }
+    assert_eq!(slub.counts(ids[0]).partial, 0);
+    slub.free(objects[14 * 16], ids[0], 1);
+    assert_eq!(slub.counts(ids[0]).partial, 14);
+}
+
+#[test]
+fn sheaves_give_back_what_was_freed_last_and_fill_by_the_sheaf() {
+    let (caches, ids) = caches("6.18", &[("maple_node", 256)]);
+    let mut slub = layer("slub", "6.18", &caches);
+    let first = take(&mut *slub, ids[0], 0, 1);
+    assert_eq!(slub.counts(ids[0]).new_slabs, 2, "a sheaf of 32 is two slabs of 16");
+    slub.free(first[0], ids[0], 0);
+    assert_eq!(take(&mut *slub, ids[0], 0, 1), first, "last in, first out");
+    take(&mut *slub, ids[0], 0, 31);
+    assert_eq!(slub.counts(ids[0]).new_slabs, 2);
+    take(&mut *slub, ids[0], 0, 1);
+    assert_eq!(slub.counts(ids[0]).new_slabs, 4, "the next sheaf");
+}
+
+#[test]
+fn the_fullest_slab_first_lets_the_others_empty() {
+    let (caches, ids) = caches("6.18", &[("probe", 256)]);
+    let run = |name: &str| {
+        let mut layer = layer(name, "6.18", &caches);
+        let objects = take(&mut *layer, ids[0], 0, 16 * 40);
+        // Slab n keeps n % 8 + 1 of its objects; then the lists go to the node.
+        for (index, object) in objects.iter().enumerate() {
+            if index % 16 > index / 16 % 8 {
+                layer.free(*object, ids[0], 1);
+            }
+        }
+        layer.shrink(ids[0]);
+        take(&mut *layer, ids[0], 0, 100);
+        layer.occupancy()[ids[0].index()].sparse_slabs
+    };
+    assert!(run("slub-fullest-first") <= run("slub"), "fewer slabs kept by few objects");
+}
+
+#[test]
+fn a_cold_array_takes_sixteen_objects_and_a_warm_one_a_batch() {
+    let (caches, ids) = caches("6.1", &[("probe", 256)]);
+    let mut slab = layer("slab", "6.1", &caches);
+    take(&mut *slab, ids[0], 0, 1);
+    assert_eq!(seen(&*slab, ids[0]), (1, 0, 16), "all sixteen of the slab are at hand");
+    take(&mut *slab, ids[0], 0, 16);
+    assert_eq!(slab.counts(ids[0]).slabs, 2);
+}
+
+/// A small generator: the same sequence on every machine.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+}
+
+/// Random requests and frees: what is live is what was asked for and not given back, there is room
+/// for it, and every block of pages goes back at most once and only if it was taken.
+#[test]
+fn every_policy_keeps_the_laws_of_a_naive_allocator() {
+    let sizes = [
+        ("probe-8", 8),
+        ("kmalloc-96", 96),
+        ("maple_node", 256),
+        ("probe-3k", 3000),
+        ("kmalloc-8k", 8192),
+    ];
+    for entry in ALL {
+        for seed in 1..=6u64 {
+            let (caches, ids) = caches("6.18", &sizes);
+            let mut layer = layer(entry.name, "6.18", &caches);
+            let mut random = Random(seed * 0x9e37_79b9);
+            let mut live: Vec<(CacheId, Token)> = Vec::new();
+            let mut blocks: BTreeMap<u32, u8> = BTreeMap::new();
+            let mut requests = Vec::new();
+            for step in 0..6000 {
+                // The number of live objects swings.
+                let grows = random.below(100) < if step / 500 % 2 == 0 { 65 } else { 35 };
+                let cpu = random.below(2);
+                if grows || live.is_empty() {
+                    let which = random.below(ids.len());
+                    let bytes = sizes[which].1 as u32;
+                    let ask = Ask { cache: ids[which], cpu, bytes, may_block: random.below(4) > 0 };
+                    let token = layer.alloc(&ask);
+                    assert_ne!(token, NO_TOKEN, "{}: no object", entry.name);
+                    live.push((ids[which], token));
+                } else {
+                    let (cache, token) = live.swap_remove(random.below(live.len()));
+                    layer.free(token, cache, cpu);
+                }
+                layer.tick(step as u64 * 10_000_000);
+                if step % 1999 == 0 {
+                    layer.shrink(ids[random.below(ids.len())]);
+                }
+                layer.take_requests(&mut requests);
+                for request in requests.drain(..) {
+                    match request {
+                        PageRequest::Alloc { slab, order, .. } => {
+                            let old = blocks.insert(slab, order);
+                            assert_eq!(old, None, "{}: a block taken twice", entry.name);
+                        }
+                        PageRequest::Free { slab, order } => {
+                            let old = blocks.remove(&slab);
+                            assert_eq!(old, Some(order), "{}: given back once", entry.name);
+                        }
+                    }
+                }
+            }
+            let pages: u64 = blocks.values().map(|order| 1u64 << order).sum();
+            assert_eq!(layer.pages(), pages, "{}", entry.name);
+            let occupancy = layer.occupancy();
+            for (index, id) in ids.iter().enumerate() {
+                let mine = live.iter().filter(|(cache, _)| cache == id).count() as u64;
+                let counts = layer.counts(*id);
+                assert!(counts.objects >= mine, "{}: room", entry.name);
+                assert!(counts.active >= mine, "{}: active", entry.name);
+                let held = occupancy[index].live;
+                // Objects in sheaves are out of their slabs; all others are somebody's.
+                let is_sheaf = sizes[index].0 == "maple_node";
+                assert!(held == mine || is_sheaf && held > mine, "{}: {held} {mine}", entry.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn one_page_slabs_hold_what_larger_ones_held() {
+    let (caches, ids) = caches("6.18", &[("probe", 1024)]);
+    let mut flat = layer("slub-order0", "6.18", &caches);
+    let mut usual = layer("slub", "6.18", &caches);
+    for layer in [&mut flat, &mut usual] {
+        take(&mut **layer, ids[0], 0, 64);
+    }
+    assert_eq!(flat.counts(ids[0]).slabs, 16, "four in a page");
+    assert_eq!(usual.counts(ids[0]).slabs, 4, "sixteen in four pages");
+    assert_eq!(flat.pages(), usual.pages());
+}
