@@ -1,5 +1,6 @@
 //! The model beside the kernel and the mirror, run in the background when somebody asks for it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -46,11 +47,13 @@ pub(super) struct Models {
     /// A release whose rules a second model follows.
     rules: Option<String>,
     state: Arc<Mutex<State>>,
+    /// The replays came to an end, and nobody was told yet.
+    done: Arc<AtomicBool>,
 }
 
 impl Models {
     pub(super) fn new(plan: Plan, rules: Option<String>) -> Self {
-        Self { plan, rules, state: Arc::new(Mutex::new(State::Idle)) }
+        Self { plan, rules, state: Arc::new(Mutex::new(State::Idle)), done: Arc::default() }
     }
 
     /// Who tells what at the sample nearest to a moment; starts the replays at the first call.
@@ -73,6 +76,7 @@ impl Models {
                         Ok(runs) => State::Done(Arc::new(runs)),
                         Err(why) => State::Failed(why.to_string()),
                     };
+                    this.done.store(true, Ordering::Release);
                 });
                 match spawned {
                     Ok(_) => Err("The model is being run.".to_owned()),
@@ -82,7 +86,12 @@ impl Models {
         }
     }
 
-    /// Whether the replays are under way: what [`Self::at`] answers will change.
+    /// Whether [`Self::at`] answers anew since this was asked last.
+    pub(super) fn take_done(&self) -> bool {
+        self.done.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the replays are under way.
     pub(super) fn is_running(&self) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         matches!(*state, State::Running)
