@@ -121,6 +121,8 @@ fn a_tour_by_keys() {
     terminal.keys(&["6"]);
     terminal.shows(&["kernel | mirror | model", "free blocks", "MODEL"]);
     terminal.keys(&["q"]);
+    // The shell's own screen is back: what is typed before goes to nobody.
+    terminal.shows(&["$ /"]);
     terminal.line("echo over $?");
     terminal.shows(&["over 0"]);
 }
@@ -146,8 +148,10 @@ fn a_terminal_is_given_back_as_it_was() {
     assert!(resize.status.success(), "{resize:?}");
     terminal.shows(&["[2 Slabs]", "Tab view"]);
     terminal.keys(&["C-c"]);
+    terminal.shows(&["$ fg"]);
     sane(&terminal, "interrupted");
-    terminal.line(&format!("{start} & sleep 1; kill -TERM %1; fg"));
+    terminal.line(&format!("{start} & sleep 1; kill -TERM %1; fg; echo gone-"));
+    terminal.shows(&["\ngone-"]);
     sane(&terminal, "ended");
 }
 
@@ -319,6 +323,7 @@ fn a_growing_recording_is_followed() {
     terminal.shows(&["[PAUSED]"]);
     fs::remove_dir_all(&output).unwrap();
     terminal.keys(&["3", "2", "q"]);
+    terminal.shows(&["$ /"]);
     terminal.line("echo over $?");
     terminal.shows(&["over 0"]);
 }
