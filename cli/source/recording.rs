@@ -17,7 +17,7 @@ use kmemlab_tui::{
 use super::cursor::{Cursor, state_at};
 use super::index::{Extent, Index, Plan};
 use super::models::Models;
-use super::sites::Sites;
+use super::sites::{Sites, mark_bounds};
 use super::tables::Tables;
 use super::walk::Walker;
 use super::{pair, proc_rows};
@@ -274,7 +274,10 @@ impl RecordingSource {
         let names = Arc::clone(&self.index.known().names);
         let sites = self::sites(&mut self.sites, &self.recording, &self.index, at)?;
         let Some(sites) = sites else { return Ok(Told::No(self.unknown("Call sites"))) };
-        let sites = sites.shown(&names, at);
+        let mut sites = sites.shown(&names, at);
+        if let [Some((_, rows)), _] = self.tables.slabs(&self.recording, at)? {
+            mark_bounds(&mut sites, &rows);
+        }
         if sites.is_empty() {
             let why = "No allocation with a call site up to this moment: record the group slab, \
                        and call chains with --stacks for pages.";
