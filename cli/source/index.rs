@@ -5,6 +5,7 @@
 //! before it and goes on from there. Of a recording that grows, the thread follows the end.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +28,9 @@ use super::sites::{Freed, Frees, Live, Sites};
 use super::stalls::{self, Finder, Found};
 use super::walk::{self, State, Walker};
 
+/// What is said of a thread that ended by a bug.
+pub(super) const BROKEN: &str =
+    "the replay broke off here; please report it with what `kmemlab replay --check` says";
 /// Events between two checkpoints.
 const SPACING: u64 = 150_000;
 /// Memory for checkpoints: an eighth of what is to be had, within these bounds. When it is full
@@ -112,9 +116,14 @@ impl Index {
         let shared = Arc::clone(&index);
         thread::Builder::new().name("index".to_owned()).spawn(move || {
             let mut worker = Worker::new(plan, &shared);
-            let trouble = worker.run().err();
+            // A bug of the replay must not take the screen along.
+            let ran = catch_unwind(AssertUnwindSafe(|| worker.run()));
+            let trouble = match ran {
+                Ok(ran) => ran.err().map(|error| error.to_string()),
+                Err(_) => Some(BROKEN.to_owned()),
+            };
             let mut known = shared.known();
-            known.trouble = trouble.map(|error| error.to_string());
+            known.trouble = trouble;
             known.work = None;
             known.is_done = true;
             drop(known);

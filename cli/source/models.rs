@@ -1,5 +1,6 @@
 //! The model beside the kernel and the mirror, run in the background when somebody asks for it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -12,7 +13,7 @@ use kmemlab_trace::measure;
 use kmemlab_trace::unit::Nanos;
 use kmemlab_tui::parts::{Compared, Comparison};
 
-use super::index::Plan;
+use super::index::{BROKEN, Plan};
 
 /// Free blocks of a zone by one teller at one sample.
 #[derive(Clone, Debug)]
@@ -71,11 +72,13 @@ impl Models {
                 *state = State::Running;
                 let this = self.clone();
                 let spawned = thread::Builder::new().name("model".to_owned()).spawn(move || {
-                    let done = this.run();
-                    *this.state.lock().unwrap_or_else(PoisonError::into_inner) = match done {
-                        Ok(runs) => State::Done(Arc::new(runs)),
-                        Err(why) => State::Failed(why.to_string()),
+                    let done = catch_unwind(AssertUnwindSafe(|| this.run()));
+                    let done = match done {
+                        Ok(Ok(runs)) => State::Done(Arc::new(runs)),
+                        Ok(Err(why)) => State::Failed(format!("{why}.")),
+                        Err(_) => State::Failed(format!("{BROKEN}.")),
                     };
+                    *this.state.lock().unwrap_or_else(PoisonError::into_inner) = done;
                     this.done.store(true, Ordering::Release);
                 });
                 match spawned {
