@@ -38,3 +38,8 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     stdout.flush()?;
     Ok(())
 }
+
+/// Ends the process where no answer can be given any more: its terminal is gone.
+pub(crate) fn at_once() -> ! {
+    std::process::exit(2)
+}

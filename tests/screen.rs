@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Folder, KMEMLAB, is_root, kmemlab, may_record, one_at_a_time, run, skipped, text_of,
+    Folder, KMEMLAB, end_of, is_root, kmemlab, may_record, one_at_a_time, run, signal, skipped,
+    start_recording, text_of,
 };
 use crate::synthetic::{Ending, Synthetic};
 
@@ -98,7 +99,10 @@ fn a_tour_by_keys() {
     terminal.keys(&["5", "/"]);
     terminal.keys(&["b", "p", "f"]);
     terminal.shows(&["Filter: bpf", "bpf_prog_pack_alloc"]);
-    terminal.keys(&["Escape", "g"]);
+    terminal.keys(&["Escape"]);
+    // Escape and a letter at once would be Alt and the letter.
+    terminal.shows(&["/ filter"]);
+    terminal.keys(&["g"]);
     terminal.keys(&["+", "2", ".", "5", "s", "Enter"]);
     terminal.shows(&["+2.500 s"]);
     terminal.keys(&["2", "c"]);
@@ -117,6 +121,8 @@ fn a_tour_by_keys() {
     terminal.keys(&["6"]);
     terminal.shows(&["kernel | mirror | model", "free blocks", "MODEL"]);
     terminal.keys(&["q"]);
+    // The shell's own screen is back: what is typed before goes to nobody.
+    terminal.shows(&["$ /"]);
     terminal.line("echo over $?");
     terminal.shows(&["over 0"]);
 }
@@ -142,9 +148,30 @@ fn a_terminal_is_given_back_as_it_was() {
     assert!(resize.status.success(), "{resize:?}");
     terminal.shows(&["[2 Slabs]", "Tab view"]);
     terminal.keys(&["C-c"]);
+    terminal.shows(&["$ fg"]);
     sane(&terminal, "interrupted");
-    terminal.line(&format!("{start} & sleep 1; kill -TERM %1; fg"));
+    terminal.line(&format!("{start} & sleep 1; kill -TERM %1; fg; echo gone-"));
+    terminal.shows(&["\ngone-"]);
     sane(&terminal, "ended");
+}
+
+/// Whose terminal goes away ends: it does not stay behind and turn in circles.
+#[test]
+fn a_terminal_that_goes_away_takes_the_screen_along() {
+    let Some(terminal) = Terminal::open(80, 24) else { return };
+    let folder = Folder::new("hangup");
+    let pid_file = folder.join("pid");
+    let trace = sample("fork-open.kmt");
+    let (pid_path, trace) = (pid_file.display(), trace.display());
+    terminal.line(&format!("sh -c 'echo $$ >{pid_path}; exec {KMEMLAB} tui {trace}'"));
+    terminal.shows(&["[1 Overview]"]);
+    let pid = fs::read_to_string(&pid_file).unwrap();
+    drop(terminal);
+    let begun = Instant::now();
+    while Path::new("/proc").join(pid.trim()).exists() {
+        assert!(begun.elapsed() < PATIENCE, "process {pid} stays behind");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]
@@ -279,22 +306,24 @@ fn a_growing_recording_is_followed() {
     let Some(terminal) = Terminal::open(80, 24) else { return };
     let folder = Folder::new("tui-follow");
     let output = folder.join("growing.kmt");
-    let record = ["record", "--snapshot-every", "200ms", "-d", "6s", "-o"];
-    let mut recorder =
-        Command::new(KMEMLAB).args(record).arg(&output).stderr(std::process::Stdio::null()).spawn();
-    let recorder = recorder.as_mut().unwrap();
-    thread::sleep(Duration::from_secs(2));
+    let recorder = start_recording(&output, &["--snapshot-every", "200ms"]);
+    while !output.join("snapshots/buddyinfo.arrows").exists() {
+        thread::sleep(Duration::from_millis(50));
+    }
+    thread::sleep(Duration::from_secs(1));
     terminal.line(&format!("{KMEMLAB} tui {}", output.display()));
     terminal.shows(&["[LIVE]", "LOST", "from events"]);
     terminal.keys(&["Space"]);
     terminal.shows(&["[PAUSED]"]);
     terminal.keys(&["End"]);
     terminal.shows(&["[LIVE]"]);
-    assert!(recorder.wait().unwrap().success());
+    signal(&recorder, "INT");
+    end_of(recorder, PATIENCE).done();
     // Its end is the end: nothing is live any more.
     terminal.shows(&["[PAUSED]"]);
     fs::remove_dir_all(&output).unwrap();
     terminal.keys(&["3", "2", "q"]);
+    terminal.shows(&["$ /"]);
     terminal.line("echo over $?");
     terminal.shows(&["over 0"]);
 }

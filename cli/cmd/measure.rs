@@ -22,12 +22,14 @@ pub(super) fn run(
 ) -> anyhow::Result<Answer> {
     let begun = Instant::now();
     let mut source = open()?;
-    let mut app = app(&mut source, config, View::Overview)?;
+    let app = self::app(&mut source, config, View::Overview)?;
     let _ = kmemlab_tui::frame_time(&app, &config.theme, SIZES[1], 1);
     let first = begun.elapsed();
     source.finish(View::Overview);
     let indexed = begun.elapsed();
+    // The screen shows its moment anew when the work is done.
     source.refresh().map_err(anyhow::Error::from_boxed)?;
+    self::app(&mut source, config, View::Overview)?;
     let mut text = String::new();
     let (checkpoints, bytes) = source.memory();
     writeln!(text, "first screen            {:>9.1} ms", milliseconds(first))?;
@@ -46,7 +48,7 @@ pub(super) fn run(
         let mut spans = jumps(&mut source, view)?;
         spans.sort_unstable();
         let at = |hundredths: usize| spans[(spans.len() - 1) * hundredths / 100];
-        app = self::app(&mut source, config, view)?;
+        let mut app = self::app(&mut source, config, view)?;
         let frames = SIZES.map(|(width, height)| {
             app.update(Action::Resize(width, height));
             kmemlab_tui::frame_time(&app, &config.theme, (width, height), FRAMES)

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use kmemlab_tui::{App, Host, Source, View};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
@@ -40,6 +41,27 @@ pub(super) fn check_terminal(args: &ScreenArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How often it is looked whether the terminal is still there.
+const WATCH: Duration = Duration::from_millis(250);
+
+/// Puts things in order when the terminal is gone.
+pub(super) type Gone = Box<dyn Fn() + Send>;
+
+/// Ends the process when its terminal is gone. The library that reads keys goes round in circles
+/// then and never comes back, so that no flag can tell it.
+fn watch_terminal(gone: Gone) -> io::Result<()> {
+    let watch = move || {
+        while io::stdin().is_terminal() {
+            std::thread::sleep(WATCH);
+        }
+        // Whoever noticed by himself may end in good order.
+        std::thread::sleep(WATCH);
+        gone();
+        crate::exit::at_once();
+    };
+    std::thread::Builder::new().name("terminal".to_owned()).spawn(watch).map(|_| ())
+}
+
 /// The view to open with: the command line's, else the configuration's, else the command's own.
 pub(super) fn view(args: &ScreenArgs, config: &Config, own: View) -> View {
     args.view.map(View::from).or(config.view).unwrap_or(own)
@@ -52,6 +74,7 @@ pub(super) fn show(
     view: View,
     source: &mut dyn Source,
     change: impl Fn(App) -> App,
+    gone: Gone,
 ) -> anyhow::Result<Answer> {
     let app = change(config.apply(App::new(source.outline().clone(), view)));
     if args.once {
@@ -64,6 +87,7 @@ pub(super) fn show(
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
+    watch_terminal(gone)?;
     let suspend = || signal_hook::low_level::emulate_default_handler(SIGTSTP);
     let host = Host { stop: &stop, suspend, export: &export };
     kmemlab_tui::run(source, &config.theme, app, &host).map_err(anyhow::Error::from_boxed)?;

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -9,7 +11,7 @@ use kmemlab_collector::proc::slabinfo;
 use kmemlab_collector::root::Root;
 use kmemlab_collector::{Control, RecordError, RecordOptions, Summary};
 use kmemlab_tui::view::slabs::{Sort, slabtop};
-use kmemlab_tui::{Source, View};
+use kmemlab_tui::{App, Source, View};
 
 use super::screen;
 use crate::args::TopArgs;
@@ -39,13 +41,15 @@ pub(crate) fn run(args: &TopArgs) -> anyhow::Result<Answer> {
     }
     let view = screen::view(&args.screen, &config, View::Slabs);
     let mut source = LiveSource::new(root, interval);
-    screen::show(&args.screen, &config, view, &mut source, |app| app.with_sort(sort))
+    let sorted = |app: App| app.with_sort(sort);
+    screen::show(&args.screen, &config, view, &mut source, sorted, Box::new(|| {}))
 }
 
 /// A recording under way.
 struct Recorder {
     control: Control,
     thread: Option<JoinHandle<Result<Summary, RecordError>>>,
+    is_over: Arc<AtomicBool>,
     path: PathBuf,
     is_kept: bool,
 }
@@ -61,10 +65,14 @@ impl Recorder {
             std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
         let control = Control::new();
         let its_control = control.clone();
-        let thread = std::thread::Builder::new()
-            .name("recorder".to_owned())
-            .spawn(move || kmemlab_collector::record(&options, &its_control))?;
-        let mut recorder = Self { control, thread: Some(thread), path, is_kept };
+        let is_over = Arc::new(AtomicBool::new(false));
+        let is_over_there = Arc::clone(&is_over);
+        let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(move || {
+            let summary = kmemlab_collector::record(&options, &its_control);
+            is_over_there.store(true, Ordering::Release);
+            summary
+        })?;
+        let mut recorder = Self { control, thread: Some(thread), is_over, path, is_kept };
         let begun = Instant::now();
         while !has_begun(&recorder.path) {
             if recorder.thread.as_ref().is_some_and(JoinHandle::is_finished) {
@@ -75,6 +83,22 @@ impl Recorder {
             std::thread::sleep(LOOK);
         }
         Ok(recorder)
+    }
+
+    /// What to do when the terminal is gone and nobody else will.
+    fn gone(&self) -> screen::Gone {
+        let (control, is_over) = (self.control.clone(), Arc::clone(&self.is_over));
+        let (path, is_kept) = (self.path.clone(), self.is_kept);
+        Box::new(move || {
+            control.stop();
+            let begun = Instant::now();
+            while !is_over.load(Ordering::Acquire) && begun.elapsed() < BEGIN {
+                std::thread::sleep(LOOK);
+            }
+            if !is_kept {
+                let _ = std::fs::remove_dir_all(&path);
+            }
+        })
     }
 
     /// Ends the recording in good order.
@@ -122,7 +146,9 @@ fn with_events(
         source.finish(view);
         source.refresh().map_err(anyhow::Error::from_boxed)?;
     }
-    let answer = screen::show(&args.screen, config, view, &mut source, |app| app.with_sort(sort))?;
+    let sorted = |app: App| app.with_sort(sort);
+    let gone = recorder.gone();
+    let answer = screen::show(&args.screen, config, view, &mut source, sorted, gone)?;
     if !args.screen.once {
         // The last page map takes a moment, and the screen is gone.
         let _ = writeln!(std::io::stderr(), "ending the recording");

@@ -34,5 +34,5 @@ pub(crate) fn run(args: &TuiArgs) -> anyhow::Result<Answer> {
         source.finish(view);
         source.refresh().map_err(anyhow::Error::from_boxed)?;
     }
-    screen::show(&args.screen, &config, view, &mut source, |app| app)
+    screen::show(&args.screen, &config, view, &mut source, |app| app, Box::new(|| {}))
 }

@@ -121,6 +121,8 @@ pub(super) fn state_at<'a, S: State>(
     let Some(checkpoint) = checkpoint else { return Ok(None) };
     let is_near = slot.as_ref().is_some_and(|known| known.at <= at && known.at >= checkpoint.at);
     if !is_near {
+        // The old one goes last: given back first, its memory would go to the system and have to be
+        // had from there again, which was measured to double the time.
         *slot = Some(Cursor::at(&checkpoint, recording)?);
     }
     let Some(cursor) = slot else { return Ok(None) };

@@ -5,6 +5,7 @@
 //! before it and goes on from there. Of a recording that grows, the thread follows the end.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,10 +28,16 @@ use super::sites::{Freed, Frees, Live, Sites};
 use super::stalls::{self, Finder, Found};
 use super::walk::{self, State, Walker};
 
+/// What is said of a thread that ended by a bug.
+pub(super) const BROKEN: &str =
+    "the replay broke off here; please report it with what `kmemlab replay --check` says";
 /// Events between two checkpoints.
 const SPACING: u64 = 150_000;
-/// Memory for checkpoints; when it is full every other one goes.
-const BUDGET_BYTES: u64 = 512 << 20;
+/// Memory for checkpoints: an eighth of what is to be had, within these bounds. When it is full
+/// every other one goes.
+const LEAST_BYTES: u64 = 256 << 20;
+const MOST_BYTES: u64 = 1 << 30;
+const MEMINFO: &str = "/proc/meminfo";
 /// How often a growing recording is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -109,9 +116,14 @@ impl Index {
         let shared = Arc::clone(&index);
         thread::Builder::new().name("index".to_owned()).spawn(move || {
             let mut worker = Worker::new(plan, &shared);
-            let trouble = worker.run().err();
+            // A bug of the replay must not take the screen along.
+            let ran = catch_unwind(AssertUnwindSafe(|| worker.run()));
+            let trouble = match ran {
+                Ok(ran) => ran.err().map(|error| error.to_string()),
+                Err(_) => Some(BROKEN.to_owned()),
+            };
             let mut known = shared.known();
-            known.trouble = trouble.map(|error| error.to_string());
+            known.trouble = trouble;
             known.work = None;
             known.is_done = true;
             drop(known);
@@ -144,7 +156,7 @@ impl Index {
 }
 
 /// How large a recording's index and manifest are: when neither changes, nothing is new.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Extent(Option<u64>, Option<u64>);
 
 impl Extent {
@@ -166,6 +178,7 @@ struct Worker<'a> {
     live: Live,
     /// Of the checkpoints of the pages, how many are left out between two.
     skip: u32,
+    budget_bytes: u64,
     skipped: u32,
     since_checkpoint: u64,
     frees: usize,
@@ -181,6 +194,7 @@ impl<'a> Worker<'a> {
             found_batches: 0,
             live: Live::default(),
             skip: 0,
+            budget_bytes: budget(),
             skipped: 0,
             since_checkpoint: 0,
             frees: 0,
@@ -237,14 +251,16 @@ impl<'a> Worker<'a> {
 
     /// Looks again until there is more, or the recorder is done.
     fn wait_for_more(&self, mut recording: Recording) -> Outcome<Recording> {
-        let mut seen = Extent::of(&self.plan);
+        // Looked at once more in any case: it may have grown since it was opened.
+        let mut seen = Extent::default();
         while recording.manifest().end.is_none()
             && recording.batches_of(EVENTS) <= self.next_batch
             && !self.index.is_stopped()
         {
-            thread::sleep(LOOK);
             let now = Extent::of(&self.plan);
-            if now != seen {
+            if now == seen {
+                thread::sleep(LOOK);
+            } else {
                 recording = self.open()?;
                 seen = now;
             }
@@ -392,7 +408,7 @@ impl<'a> Worker<'a> {
         known.sites.push(small);
         known.pages.extend(large);
         let bytes: u64 = known.pages.iter().map(|known| known.state.bytes()).sum();
-        if bytes > BUDGET_BYTES && known.pages.len() > 2 {
+        if bytes > self.budget_bytes && known.pages.len() > 2 {
             let mut number = 0;
             known.pages.retain(|_| {
                 number += 1;
@@ -401,6 +417,15 @@ impl<'a> Worker<'a> {
             self.skip = self.skip * 2 + 1;
         }
     }
+}
+
+fn budget() -> u64 {
+    let text = std::fs::read_to_string(MEMINFO).unwrap_or_default();
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("MemAvailable:"));
+    let kibibytes =
+        lines.next().and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok());
+    let available = kibibytes.unwrap_or(0u64).saturating_mul(1024);
+    (available / 8).clamp(LEAST_BYTES, MOST_BYTES)
 }
 
 /// Holds the mirror against the readings up to a moment; tells when the next one is due.

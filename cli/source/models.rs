@@ -1,5 +1,7 @@
 //! The model beside the kernel and the mirror, run in the background when somebody asks for it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -11,7 +13,7 @@ use kmemlab_trace::measure;
 use kmemlab_trace::unit::Nanos;
 use kmemlab_tui::parts::{Compared, Comparison};
 
-use super::index::Plan;
+use super::index::{BROKEN, Plan};
 
 /// Free blocks of a zone by one teller at one sample.
 #[derive(Clone, Debug)]
@@ -46,11 +48,13 @@ pub(super) struct Models {
     /// A release whose rules a second model follows.
     rules: Option<String>,
     state: Arc<Mutex<State>>,
+    /// The replays came to an end, and nobody was told yet.
+    done: Arc<AtomicBool>,
 }
 
 impl Models {
     pub(super) fn new(plan: Plan, rules: Option<String>) -> Self {
-        Self { plan, rules, state: Arc::new(Mutex::new(State::Idle)) }
+        Self { plan, rules, state: Arc::new(Mutex::new(State::Idle)), done: Arc::default() }
     }
 
     /// Who tells what at the sample nearest to a moment; starts the replays at the first call.
@@ -68,11 +72,14 @@ impl Models {
                 *state = State::Running;
                 let this = self.clone();
                 let spawned = thread::Builder::new().name("model".to_owned()).spawn(move || {
-                    let done = this.run();
-                    *this.state.lock().unwrap_or_else(PoisonError::into_inner) = match done {
-                        Ok(runs) => State::Done(Arc::new(runs)),
-                        Err(why) => State::Failed(why.to_string()),
+                    let done = catch_unwind(AssertUnwindSafe(|| this.run()));
+                    let done = match done {
+                        Ok(Ok(runs)) => State::Done(Arc::new(runs)),
+                        Ok(Err(why)) => State::Failed(format!("{why}.")),
+                        Err(_) => State::Failed(format!("{BROKEN}.")),
                     };
+                    *this.state.lock().unwrap_or_else(PoisonError::into_inner) = done;
+                    this.done.store(true, Ordering::Release);
                 });
                 match spawned {
                     Ok(_) => Err("The model is being run.".to_owned()),
@@ -82,7 +89,12 @@ impl Models {
         }
     }
 
-    /// Whether the replays are under way: what [`Self::at`] answers will change.
+    /// Whether [`Self::at`] answers anew since this was asked last.
+    pub(super) fn take_done(&self) -> bool {
+        self.done.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the replays are under way.
     pub(super) fn is_running(&self) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         matches!(*state, State::Running)

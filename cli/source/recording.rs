@@ -17,7 +17,7 @@ use kmemlab_tui::{
 use super::cursor::{Cursor, state_at};
 use super::index::{Extent, Index, Plan};
 use super::models::Models;
-use super::sites::Sites;
+use super::sites::{Sites, mark_bounds};
 use super::tables::Tables;
 use super::walk::Walker;
 use super::{pair, proc_rows};
@@ -42,7 +42,6 @@ pub(crate) struct RecordingSource {
     looked: Instant,
     extent: Extent,
     revision: u64,
-    was_running: bool,
 }
 
 /// What is to be shown.
@@ -61,9 +60,10 @@ pub(crate) struct Show {
 impl RecordingSource {
     /// Reads what the first screen needs, and starts the background's work on the rest.
     pub(crate) fn open(show: Show) -> anyhow::Result<Self> {
-        let recording = Recording::open(&show.path, show.salvage)?;
         let plan = Plan { path: show.path, salvage: show.salvage, is_here: show.is_here };
+        // Before it is opened: what comes meanwhile is seen later.
         let extent = Extent::of(&plan);
+        let recording = Recording::open(&plan.path, plan.salvage)?;
         let index = Index::start(plan.clone())?;
         let mut source = Self {
             outline: Outline { about: about(&recording), ..Outline::default() },
@@ -79,7 +79,6 @@ impl RecordingSource {
             looked: Instant::now(),
             extent,
             revision: u64::MAX,
-            was_running: false,
         };
         source.outline.is_live = show.is_here;
         source.take_in()?;
@@ -100,9 +99,11 @@ impl RecordingSource {
 
     /// Waits until the background is done, for a screen that is painted once.
     pub(crate) fn finish(&mut self, view: View) {
+        // What is recorded here has its end by now; what was cut off never gets one.
+        let is_here = self.plan.is_here;
         let is_over = |index: &Index| {
             let known = index.known();
-            known.is_done || known.is_caught_up
+            known.is_done || (known.is_caught_up && !is_here)
         };
         while !is_over(&self.index) {
             std::thread::sleep(Duration::from_millis(5));
@@ -180,8 +181,7 @@ impl RecordingSource {
     /// A growing recording is opened anew; tells whether it grew.
     fn look(&mut self) -> Result<bool, Error> {
         if self.recording.manifest().end.is_some() {
-            self.outline.is_live = false;
-            return Ok(false);
+            return Ok(std::mem::replace(&mut self.outline.is_live, false));
         }
         let extent = Extent::of(&self.plan);
         if std::mem::replace(&mut self.extent, extent) == extent {
@@ -264,7 +264,7 @@ impl RecordingSource {
         if let Some(work) = &known.work {
             return format!("{what} come when the recording is gone through: {} %.", work.percent);
         }
-        if !self.recording.batches_of(EVENTS) > 0 {
+        if self.recording.batches_of(EVENTS) == 0 {
             return format!("{what} come from events, and this recording has none.");
         }
         format!("{what} are known only from the moment on when the page map was whole.")
@@ -274,7 +274,10 @@ impl RecordingSource {
         let names = Arc::clone(&self.index.known().names);
         let sites = self::sites(&mut self.sites, &self.recording, &self.index, at)?;
         let Some(sites) = sites else { return Ok(Told::No(self.unknown("Call sites"))) };
-        let sites = sites.shown(&names, at);
+        let mut sites = sites.shown(&names, at);
+        if let [Some((_, rows)), _] = self.tables.slabs(&self.recording, at)? {
+            mark_bounds(&mut sites, &rows);
+        }
         if sites.is_empty() {
             let why = "No allocation with a call site up to this moment: record the group slab, \
                        and call chains with --stacks for pages.";
@@ -348,10 +351,8 @@ impl Source for RecordingSource {
             return Ok(false);
         }
         self.looked = Instant::now();
-        let is_running = self.models.is_running();
         let other = self.other.as_mut().map_or(Ok(false), |other| other.refresh())?;
-        let mut has_changed = self.was_running && !is_running || other;
-        self.was_running = is_running;
+        let mut has_changed = self.models.take_done() || other;
         has_changed |= self.look()?;
         let revision = self.index.revision();
         has_changed |= std::mem::replace(&mut self.revision, revision) != revision;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use kmemlab_trace::EventBatch;
 use kmemlab_trace::event::{Column, Event, Kind};
+use kmemlab_trace::snapshot::SlabRow;
 use kmemlab_trace::unit::Nanos;
 use kmemlab_tui::parts::Site;
 
@@ -285,6 +286,7 @@ impl Sites {
                 freed_per_second: row.freed.per_second(at.0),
                 age_ns: mean.map(|mean| (now.saturating_sub(mean) as u64) << 16),
                 orders: row.orders,
+                is_bound: false,
             }
         };
         self.rows.iter().map(shown).collect()
@@ -309,6 +311,28 @@ impl Sites {
     /// About how much memory a copy takes.
     pub(super) fn bytes(&self) -> u64 {
         (self.rows.len() * (size_of::<Row>() + 16) + self.caches.len() * 96) as u64
+    }
+}
+
+/// Marks the sites of caches in which the kernel counts fewer objects than were seen live: bulk
+/// frees and frees through RCU sheaves have no event.
+pub(super) fn mark_bounds(sites: &mut [Site], slabs: &[SlabRow]) {
+    let mut seen: std::collections::BTreeMap<Arc<str>, u64> = std::collections::BTreeMap::new();
+    for site in sites.iter() {
+        *seen.entry(site.cache.clone()).or_default() += site.live_objects;
+    }
+    for site in sites {
+        let is_kmalloc = site.cache.starts_with("kmalloc-");
+        let size = site.cache.rsplit('-').next().unwrap_or_default();
+        // The event of a kmalloc tells the size, not which of the caches of that size it was.
+        let counts = slabs.iter().filter(|row| {
+            let same_size = || row.cache.rsplit('-').next() == Some(size);
+            *row.cache == *site.cache
+                || is_kmalloc && row.cache.starts_with("kmalloc") && same_size()
+        });
+        let counts: Vec<u64> = counts.map(|row| row.active_objects).collect();
+        let counted: u64 = counts.iter().sum();
+        site.is_bound = !counts.is_empty() && seen[&site.cache] > counted;
     }
 }
 
@@ -374,6 +398,41 @@ mod tests {
         assert_eq!((sites[0].live_bytes, sites[0].allocations, sites[0].frees), (0, 2, 2));
         assert_eq!((&*sites[1].cache, sites[1].live_bytes), ("kmalloc-128", 128));
         assert_eq!((sites[1].waste_bytes, sites[1].age_ns), (32, Some(2 << 20)));
+    }
+
+    #[test]
+    fn more_live_objects_than_the_kernel_counts_are_a_bound() {
+        let site = |cache: &str, live_objects| Site {
+            cache: cache.into(),
+            live_objects,
+            ..Site::default()
+        };
+        let slab = |cache: &str, active_objects| SlabRow {
+            cache: cache.to_owned(),
+            active_objects,
+            objects: 0,
+            object_size_bytes: 0,
+            objects_per_slab: 0,
+            pages_per_slab: 0,
+            active_slabs: 0,
+            slabs: 0,
+        };
+        let mut sites = [
+            site("maple_node", 60),
+            site("maple_node", 50),
+            site("dentry", 90),
+            site("kmalloc-96", 30),
+            site("page", 1000),
+        ];
+        let slabs = [
+            slab("maple_node", 100),
+            slab("dentry", 100),
+            slab("kmalloc-96", 20),
+            slab("kmalloc-cg-96", 20),
+        ];
+        mark_bounds(&mut sites, &slabs);
+        let bounds = sites.map(|site| site.is_bound);
+        assert_eq!(bounds, [true, true, false, false, false]);
     }
 
     #[test]

@@ -174,7 +174,10 @@ impl Found {
         let mut by_class: std::collections::BTreeMap<(u8, u8), Vec<u64>> =
             std::collections::BTreeMap::new();
         for stall in stalls {
-            by_class.entry((stall.cause, stall.order)).or_default().push(stall.end - stall.begin);
+            by_class
+                .entry((stall.cause, stall.order))
+                .or_default()
+                .push(stall.end.saturating_sub(stall.begin));
         }
         let classes = by_class.into_iter().map(|((cause, order), mut spans)| {
             spans.sort_unstable();
@@ -183,7 +186,7 @@ impl Found {
         let classes = classes.collect();
         let listed = stalls.iter().rev().take(LISTED).map(|stall| Stall {
             at: Nanos(stall.begin),
-            nanos: stall.end - stall.begin,
+            nanos: stall.end.saturating_sub(stall.begin),
             cause: CAUSES[usize::from(stall.cause)],
             order: (stall.order != NONE).then_some(stall.order),
             pid: stall.pid,
@@ -203,7 +206,7 @@ fn class(cause: u8, order: u8, sorted: &[u64]) -> StallClass {
         cause: CAUSES[usize::from(cause)],
         order: (order != NONE).then_some(order),
         count: sorted.len() as u64,
-        total_ns: sorted.iter().sum(),
+        total_ns: sorted.iter().fold(0, |sum, span| sum.saturating_add(*span)),
         p50_ns: percentile(50),
         p99_ns: percentile(99),
         max_ns: sorted.last().copied().unwrap_or(0),

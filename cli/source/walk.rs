@@ -202,12 +202,14 @@ pub(super) fn uses(recording: &Recording, machine: &Machine) -> Result<(Uses, Na
     for run in recording.page_map(&PAGEMAP_FIRST)? {
         let run = run?;
         read = run.stamp.after;
-        let (mut at, end) = (run.pfn.0, run.pfn.0 + run.pages);
+        let last = (uses.len() as u64) << shift;
+        let (mut at, end) = (run.pfn.0, run.pfn.0.saturating_add(run.pages).min(last));
         while at < end {
             let stop = ((at >> shift) + 1) << shift;
             let pages = stop.min(end) - at;
             if let Some(block) = uses.get_mut((at >> shift) as usize) {
-                block[run.page_use as usize] += pages as u16;
+                let count = &mut block[run.page_use as usize];
+                *count = count.saturating_add(pages as u16);
             }
             at += pages;
         }

@@ -32,6 +32,9 @@ pub struct Site {
     pub age_ns: Option<u64>,
     /// Page orders asked for, a bit each.
     pub orders: u32,
+    /// The kernel counts fewer objects in the cache than were seen allocated and not freed: some
+    /// were freed without an event, and what this site holds is an upper bound.
+    pub is_bound: bool,
 }
 
 /// A page block.

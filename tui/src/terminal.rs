@@ -1,8 +1,9 @@
 //! The terminal, taken and given back.
 
 use std::io::{self, Write};
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
+use std::thread::ThreadId;
 
 use crossterm::cursor::Show;
 use crossterm::execute;
@@ -12,6 +13,8 @@ use crossterm::terminal::{
 
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 static HOOK: Once = Once::new();
+/// The thread that paints.
+static OWNER: Mutex<Option<ThreadId>> = Mutex::new(None);
 
 /// Holds the terminal in raw mode and on its second screen; gives it back when dropped, and before
 /// the message of a panic is printed.
@@ -23,10 +26,18 @@ impl Guard {
         HOOK.call_once(|| {
             let next = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {
+                // The screen goes on without a thread of the background: nothing may be written
+                // over it. Whoever started the thread tells.
+                let owner = *OWNER.lock().unwrap_or_else(PoisonError::into_inner);
+                let is_elsewhere = owner.is_some_and(|owner| owner != std::thread::current().id());
+                if is_elsewhere && IS_TAKEN.load(Ordering::SeqCst) {
+                    return;
+                }
                 give_back();
                 next(panic);
             }));
         });
+        *OWNER.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current().id());
         let guard = Self(());
         guard.take()?;
         Ok(guard)

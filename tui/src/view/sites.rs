@@ -41,7 +41,10 @@ pub(super) fn table(snapshot: &Snapshot, marked: Option<&Snapshot>) -> Table {
             Value::Bytes(site.live_bytes),
             growth.unwrap_or(Value::None),
             Value::Text(site.label.clone()),
-            Value::Text(site.cache.clone()),
+            match site.is_bound {
+                true => Value::text(format!("? {}", site.cache)),
+                false => Value::Text(site.cache.clone()),
+            },
             Value::Bytes(site.allocated_per_second),
             Value::Bytes(site.freed_per_second),
             Value::Bytes(site.waste_bytes),
@@ -111,8 +114,10 @@ pub(super) fn draw(app: &App, theme: &Theme, canvas: &mut Canvas<'_>) {
         Some(mark) => format!("GROWTH since {}", since(app.outline().about.start, mark)),
         None => "m marks for GROWTH".to_owned(),
     };
+    let bound =
+        if sites.iter().any(|site| site.is_bound) { "; ? freed unseen: at most" } else { "" };
     let line = format!(
-        " {} sites, {} live as far as seen, {} of it waste; {growth}",
+        " {} sites, {} live as seen, {} waste; {growth}{bound}",
         sites.len(),
         crate::number::bytes(held),
         crate::number::bytes(waste)

@@ -176,6 +176,7 @@ fn sites(second: u64) -> Vec<Site> {
         freed_per_second: number * 4_000,
         age_ns: (number > 0).then_some(number * 123_456_789),
         orders: (number % 3 == 1).into(),
+        is_bound: number == 28,
     };
     (0..30).map(site).collect()
 }
