@@ -176,7 +176,10 @@ fn a_live_host_is_followed() {
         assert!(!is_busy || !is_off(cache, 5), "{cache:#}");
     }
     let of = |key| number(&told, &format!("vmalloc.{key}"));
-    assert_eq!(of("exact_samples"), of("samples"), "{:#}", told["vmalloc"]);
+    // A free that is being told while the file is read is one area more or less.
+    let away = of("areas_model").abs_diff(of("areas_kernel"));
+    assert!(away <= 2, "{:#}", told["vmalloc"]);
+    assert_eq!(of("unknown_frees"), 0, "{:#}", told["vmalloc"]);
     if of("allocs") >= 100 {
         assert!(real(&told, "vmalloc.address_exact_percent") >= 95.0, "{:#}", told["vmalloc"]);
     }

@@ -27,12 +27,12 @@ struct Recorded {
 }
 
 impl Recorded {
-    /// Why events are missing: whole slabs came without one, objects in sheaves, or objects alone.
+    /// Why events are missing: objects in sheaves, whole slabs without one, or objects alone.
     fn cause(&self, has_sheaves: bool) -> Cause {
-        if self.unseen_slabs > 0 {
-            Cause::HiddenThreads
-        } else if has_sheaves && self.hidden_frees > 0 {
+        if has_sheaves && self.hidden_frees > 0 {
             Cause::Sheaf
+        } else if self.unseen_slabs > 0 {
+            Cause::HiddenThreads
         } else if self.hidden_allocs > 0 {
             Cause::Bulk
         } else if self.hidden_frees > 0 {

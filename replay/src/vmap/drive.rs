@@ -97,6 +97,10 @@ pub struct VmapDrive<'a> {
     outcome: VmapOutcome,
 }
 
+/// A free is told after the area has left its place: by so much at most, if its thread is preempted
+/// in between. Counts until then may be the file's.
+const LATE_NS: u64 = 10_000_000;
+
 /// Requests aligned to no more than this have one lowest place.
 const PAGE: i64 = 4096;
 
@@ -223,7 +227,7 @@ impl<'a> VmapDrive<'a> {
             if self.is_open.is_none() && now > sample.stamp.before.0 {
                 self.is_open = Some(self.moment());
             }
-            if now <= sample.stamp.after.0 {
+            if now <= sample.stamp.after.0.saturating_add(LATE_NS) {
                 return;
             }
             self.compare(sample);
