@@ -20,13 +20,14 @@ use kmemlab_replay::seeding::Seed;
 use kmemlab_trace::format::{EVENTS, INDEX, MANIFEST, PAGEMAP_FIRST};
 use kmemlab_trace::reader::BuddySample;
 use kmemlab_trace::unit::Nanos;
-use kmemlab_trace::{EventBatch, Recording};
+use kmemlab_trace::{EventBatch, Recording, measure};
 use kmemlab_tui::Work;
+use kmemlab_tui::parts::{Compared, Comparison};
 
 use super::names::Names;
 use super::sites::{Freed, Frees, Live, Sites};
 use super::stalls::{self, Finder, Found};
-use super::walk::{self, State, Walker};
+use super::walk::{self, Beside, State, Walker};
 
 /// What is said of a thread that ended by a bug.
 pub(super) const BROKEN: &str =
@@ -80,12 +81,51 @@ pub(super) struct Known {
 }
 
 /// The mirror beside a reading of `/proc/buddyinfo`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Check {
     pub(super) at: Nanos,
     /// Pages that stand at another order.
     pub(super) wrong_pages: u64,
     pub(super) free_pages: u64,
+    pub(super) zones: Vec<Beside>,
+}
+
+impl Check {
+    fn new(at: Nanos, zones: Vec<Beside>) -> Self {
+        let wrong = zones.iter().map(|zone| measure::wrong_pages(&zone.kernel, &zone.mirror));
+        let free = zones.iter().map(|zone| measure::free_pages(&zone.kernel));
+        Self { at, wrong_pages: wrong.sum(), free_pages: free.sum(), zones }
+    }
+
+    /// Kernel and mirror side by side.
+    pub(super) fn comparison(&self) -> Comparison {
+        let mut rows = Vec::new();
+        for zone in &self.zones {
+            for (order, kernel) in zone.kernel.iter().enumerate() {
+                rows.push(Compared {
+                    group: "free blocks".into(),
+                    name: format!("{} order {order}", zone.label).into(),
+                    values: vec![Some(*kernel), zone.mirror.get(order).copied()],
+                    weight: 1 << order,
+                });
+            }
+        }
+        let tellers = ["kernel", "mirror"].map(str::to_owned).to_vec();
+        let percent = self.wrong_pages as f64 * 100.0 / (self.free_pages as f64).max(1.0);
+        let verdict = match self.wrong_pages {
+            0 => "mirror equals the kernel at every zone and order".to_owned(),
+            wrong => format!("mirror: {wrong} pages at another order, {percent:.3} %"),
+        };
+        Comparison { tellers, at: self.at, rows, verdicts: vec![verdict] }
+    }
+}
+
+impl Known {
+    /// The last reading of `/proc/buddyinfo` that the mirror was held against by then.
+    pub(super) fn check_before(&self, at: Nanos) -> Option<&Check> {
+        let place = self.checks.partition_point(|check| check.at <= at);
+        place.checked_sub(1).and_then(|place| self.checks.get(place))
+    }
 }
 
 /// The background's work and what came of it.
@@ -436,10 +476,10 @@ fn check(index: &Index, samples: &mut VecDeque<BuddySample>, walker: &Walker, no
         if at >= now {
             return at.0;
         }
-        if let Some((wrong_pages, free_pages)) = walker.wrong_pages(&sample.zones)
+        if let Some(zones) = walker.beside(&sample.zones)
             && known.from.is_some_and(|from| at > from)
         {
-            known.checks.push(Check { at, wrong_pages, free_pages });
+            known.checks.push(Check::new(at, zones));
         }
         samples.pop_front();
     }

@@ -1,7 +1,7 @@
 //! Names for what the events have as numbers: call chains, threads.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kmemlab_trace::format::{STACKS, SYMBOLS, TASKS};
 use kmemlab_trace::{Error, Recording};
@@ -52,7 +52,9 @@ impl Names {
                 }
             }
         }
-        let symbols = symbols(recording, is_this_machine)?;
+        let told = symbols(recording)?;
+        let is_asked = told.is_empty() && is_this_machine;
+        let symbols = if is_asked { running_kernel() } else { &told };
         let name = |address: &u64| -> Arc<str> {
             match symbols.range(..=address).next_back() {
                 Some((start, (name, true))) if start == address => name.clone(),
@@ -96,11 +98,10 @@ impl Names {
 }
 
 /// Names by address, and whether a name is that address's alone or of all up to the next.
-fn symbols(
-    recording: &Recording,
-    is_this_machine: bool,
-) -> Result<BTreeMap<u64, (Arc<str>, bool)>, Error> {
-    let mut symbols = BTreeMap::new();
+type Symbols = BTreeMap<u64, (Arc<str>, bool)>;
+
+fn symbols(recording: &Recording) -> Result<Symbols, Error> {
+    let mut symbols = Symbols::new();
     for batch in recording.table(&SYMBOLS)? {
         let batch = batch?;
         for row in 0..batch.rows() {
@@ -111,8 +112,15 @@ fn symbols(
             }
         }
     }
-    if symbols.is_empty() && is_this_machine {
+    Ok(symbols)
+}
+
+/// The functions of the kernel that runs: dear to read, and read once.
+fn running_kernel() -> &'static Symbols {
+    static KERNEL: OnceLock<Symbols> = OnceLock::new();
+    KERNEL.get_or_init(|| {
         let text = std::fs::read_to_string(KALLSYMS).unwrap_or_default();
+        let mut symbols = Symbols::new();
         for line in text.lines() {
             let mut words = line.split_whitespace();
             let address = words.next().and_then(|word| u64::from_str_radix(word, 16).ok());
@@ -121,8 +129,8 @@ fn symbols(
                 symbols.insert(address, (Arc::from(name), false));
             }
         }
-    }
-    Ok(symbols)
+        symbols
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use kmemlab_trace::format::{BUDDYINFO, EVENTS, LOSS, SLABINFO, ZONEINFO};
 use kmemlab_trace::unit::Nanos;
 use kmemlab_trace::{Error, Recording};
-use kmemlab_tui::parts::{BlockMap, Latency, Site, Vmalloc};
+use kmemlab_tui::parts::{BlockMap, Comparison, Latency, Site, Vmalloc};
 use kmemlab_tui::source::{SourceError, sum_blocks};
 use kmemlab_tui::{
     About, Loss, MarkKind, Marks, MirrorError, Outline, SlabSample, Snapshot, Source, Told, View,
@@ -24,6 +24,7 @@ use super::{pair, proc_rows};
 
 /// How often a growing recording, and the work on one, are looked at.
 const LOOK: Duration = Duration::from_millis(200);
+const LIVE: &str = "The model is compared with recordings that are finished.";
 const PRESSURE: &str = "/proc/pressure/memory";
 
 /// A recording for the screen.
@@ -207,8 +208,7 @@ impl RecordingSource {
         let walker = self::pages(&mut self.pages, recording, &self.index, at)?;
         let is_exact = walker.is_some_and(|walker| walker.fill_zones(&mut zones));
         let known = self.index.known();
-        let place = known.checks.partition_point(|check| check.at <= at);
-        let check = place.checked_sub(1).and_then(|place| known.checks.get(place));
+        let check = known.check_before(at);
         let mirror_error = check.map(|check| MirrorError {
             at: check.at,
             wrong_pages: check.wrong_pages,
@@ -322,6 +322,19 @@ impl RecordingSource {
         }))
     }
 
+    /// Kernel, mirror and model; without the model while that is not known, or never will be.
+    fn compared(&self, at: Nanos) -> Result<Comparison, String> {
+        let is_live = self.outline.is_live;
+        let modelled = if is_live { Err(LIVE.to_owned()) } else { self.models.at(at) };
+        modelled.or_else(|why| {
+            let known = self.index.known();
+            let Some(check) = known.check_before(at) else { return Err(why) };
+            let mut comparison = check.comparison();
+            comparison.verdicts.push(why);
+            Ok(comparison)
+        })
+    }
+
     pub(super) fn latency(&mut self, at: Nanos) -> Arc<Latency> {
         let known = self.index.known();
         let count = known.found.until(at);
@@ -373,10 +386,7 @@ impl Source for RecordingSource {
             View::Latency => snapshot.latency = Told::Yes(self.latency(at)),
             View::Compare => {
                 let compared = match self.other.take() {
-                    None if self.outline.is_live => {
-                        Err("The model is compared with recordings that are finished.".to_owned())
-                    }
-                    None => self.models.at(at),
+                    None => self.compared(at),
                     Some(mut other) => {
                         let snapshot = self.both(at)?;
                         let compared = pair::compare(self, &mut other, &snapshot);

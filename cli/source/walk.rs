@@ -10,7 +10,7 @@ use kmemlab_trace::event::{Column, Event, Kind};
 use kmemlab_trace::format::PAGEMAP_FIRST;
 use kmemlab_trace::snapshot::BuddyRow;
 use kmemlab_trace::unit::Nanos;
-use kmemlab_trace::{Error, EventBatch, Recording, measure};
+use kmemlab_trace::{Error, EventBatch, Recording};
 use kmemlab_tui::ZoneState;
 use kmemlab_tui::parts::{Block, BlockMap};
 
@@ -38,6 +38,14 @@ pub(super) struct Vmap {
     pub(super) made: u64,
     pub(super) freed: u64,
     pub(super) lazy: Option<(u64, u64)>,
+}
+
+/// Free blocks of a zone by order, by the kernel and by the mirror.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Beside {
+    pub(super) label: String,
+    pub(super) kernel: Vec<u64>,
+    pub(super) mirror: Vec<u64>,
 }
 
 /// The state at one moment.
@@ -115,17 +123,18 @@ impl Walker {
         true
     }
 
-    /// Pages that stand at another order than a reading of `/proc/buddyinfo` says, and all free
-    /// ones.
-    pub(super) fn wrong_pages(&self, zones: &[BuddyRow]) -> Option<(u64, u64)> {
+    /// Free blocks by zone and order beside those of a reading of `/proc/buddyinfo`.
+    pub(super) fn beside(&self, zones: &[BuddyRow]) -> Option<Vec<Beside>> {
         let memory = self.mirror.as_ref()?.memory();
-        let (mut wrong, mut free) = (0, 0);
-        for row in zones {
-            let Some(zone) = memory.machine().zone(row.node, &row.zone) else { continue };
-            wrong += measure::wrong_pages(&row.free_blocks, memory.free_blocks(zone));
-            free += measure::free_pages(&row.free_blocks);
-        }
-        Some((wrong, free))
+        let beside = zones.iter().filter_map(|row| {
+            let zone = memory.machine().zone(row.node, &row.zone)?;
+            Some(Beside {
+                label: format!("Node {} {}", row.node, row.zone),
+                kernel: row.free_blocks.clone(),
+                mirror: memory.free_blocks(zone).to_vec(),
+            })
+        });
+        Some(beside.collect())
     }
 
     /// The page blocks at this moment.
