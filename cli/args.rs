@@ -184,8 +184,15 @@ pub(crate) struct TuiArgs {
     #[arg(value_name = "OTHER.kmt")]
     pub(crate) other: Option<PathBuf>,
     /// Rules of another release (6.1, 6.12, ...) for a second model to compare with
-    #[arg(long, value_name = "RELEASE", conflicts_with = "other")]
+    #[arg(long, value_name = "RELEASE", conflicts_with_all = ["other", "policies"])]
     pub(crate) rules: Option<String>,
+    /// A policy to compare with the baseline; two, to compare with each other
+    #[arg(
+        long = "policy",
+        value_name = "NAME[=KEY=VALUE,...]|FILE.toml",
+        conflicts_with = "other"
+    )]
+    pub(crate) policies: Vec<String>,
     /// Pass over damaged batches instead of refusing the recording
     #[arg(long)]
     pub(crate) salvage: bool,

@@ -106,3 +106,17 @@ fn bad_policies_are_refused_in_one_sentence() {
         kmemlab(["replay", trace.to_str().unwrap(), "--policy", policy]).refused(&[part]);
     }
 }
+
+#[test]
+fn the_screen_holds_two_policies_against_the_kernel() {
+    let trace = sample_trace("pressure");
+    let trace = trace.to_str().unwrap();
+    let two = ["tui", "--once", trace, "--policy", "lowest-address", "--policy", "percpu-off"];
+    let shown = kmemlab(two).done().stdout;
+    assert!(shown.contains("A: lowest-address; B: percpu-off"), "{shown}");
+    let one = ["tui", "--once", trace, "--policy", "percpu-off"];
+    let shown = kmemlab(one).done().stdout;
+    assert!(shown.contains("A: the baseline; B: percpu-off"), "{shown}");
+    let three = ["tui", "--once", trace, "--policy", "slob"];
+    kmemlab(three).refused(&["slob acts above the pages", "--stack"]);
+}

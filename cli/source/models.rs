@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use kmemlab_replay::model::FallbackCounts;
+use kmemlab_replay::policy::PolicySet;
 use kmemlab_replay::rules::Rules;
 use kmemlab_replay::{Options, SampleRow};
 use kmemlab_trace::Recording;
@@ -47,14 +48,22 @@ pub(super) struct Models {
     plan: Plan,
     /// A release whose rules a second model follows.
     rules: Option<String>,
+    /// One set of policies to compare with the baseline, or two with each other.
+    policies: Vec<PolicySet>,
     state: Arc<Mutex<State>>,
     /// The replays came to an end, and nobody was told yet.
     done: Arc<AtomicBool>,
 }
 
 impl Models {
-    pub(super) fn new(plan: Plan, rules: Option<String>) -> Self {
-        Self { plan, rules, state: Arc::new(Mutex::new(State::Idle)), done: Arc::default() }
+    pub(super) fn new(plan: Plan, rules: Option<String>, policies: Vec<PolicySet>) -> Self {
+        Self {
+            plan,
+            rules,
+            policies,
+            state: Arc::new(Mutex::new(State::Idle)),
+            done: Arc::default(),
+        }
     }
 
     /// Who tells what at the sample nearest to a moment; starts the replays at the first call.
@@ -100,29 +109,43 @@ impl Models {
         matches!(*state, State::Running)
     }
 
+    /// Whose numbers stand in the second and the third column.
+    fn compared(&self, has_rules: bool) -> [&str; 2] {
+        match self.policies.as_slice() {
+            [] if has_rules => ["model", ""],
+            [] => ["mirror", "model"],
+            [one] => ["model", &one.name],
+            [one, other, ..] => [&one.name, &other.name],
+        }
+    }
+
     fn run(&self) -> anyhow::Result<Runs> {
         let recording = Recording::open(&self.plan.path, self.plan.salvage)?;
         let mut runs = Runs::default();
         let second = self.rules.as_deref().map(Rules::of);
-        let told = |source: &str| match (source, second.is_some()) {
-            ("kernel", _) => Some(0),
-            ("mirror", false) | ("model", true) => Some(1),
-            ("model", false) => Some(2),
-            _ => None,
-        };
-        let outcome = kmemlab_replay::replay(&recording, &Options::default(), &mut |row| {
-            if let kmemlab_replay::Row::Sample(row) = row
-                && let Some(teller) = told(row.source)
-            {
-                runs.add(teller, &row);
+        let [first, other] = self.compared(second.is_some());
+        let options = Options { policies: self.policies.clone(), ..Options::default() };
+        let outcome = kmemlab_replay::replay(&recording, &options, &mut |row| {
+            if let kmemlab_replay::Row::Sample(row) = row {
+                let tellers = ["kernel", first, other].into_iter().enumerate();
+                let told = tellers.filter(|(_, source)| *source == row.source);
+                told.for_each(|(teller, _)| runs.add(teller, &row));
             }
         })?;
-        let names = match second {
-            None => ["kernel", "mirror", "model"],
-            Some(_) => ["kernel", "A", "B"],
-        };
+        let is_kernel_s = second.is_none() && self.policies.is_empty();
+        let names = if is_kernel_s { ["kernel", "mirror", "model"] } else { ["kernel", "A", "B"] };
         runs.tellers = names.map(str::to_owned).to_vec();
-        runs.fallbacks = vec![outcome.model.fallback.kernel, outcome.model.fallback.model];
+        runs.fallbacks = vec![outcome.model.fallback.kernel];
+        if self.policies.len() < 2 {
+            runs.fallbacks.push(outcome.model.fallback.model);
+        }
+        let sets = outcome.policies.iter().map(|run| run.result.fallback.model);
+        runs.fallbacks.extend(sets);
+        if !self.policies.is_empty() {
+            let name =
+                |source: &str| if source == "model" { "the baseline" } else { source }.to_owned();
+            runs.verdicts.push(format!("A: {}; B: {}", name(first), name(other)));
+        }
         if let Some(rules) = second {
             let options = Options { rules: Some(rules), ..Options::default() };
             let other = kmemlab_replay::replay(&recording, &options, &mut |row| {

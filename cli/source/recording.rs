@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kmemlab_replay::policy::PolicySet;
 use kmemlab_trace::format::{BUDDYINFO, EVENTS, LOSS, SLABINFO, ZONEINFO};
 use kmemlab_trace::unit::Nanos;
 use kmemlab_trace::{Error, Recording};
@@ -56,6 +57,8 @@ pub(crate) struct Show {
     pub(crate) is_here: bool,
     /// A release whose rules a second model follows.
     pub(crate) rules: Option<String>,
+    /// One set of policies to compare with the baseline, or two with each other.
+    pub(crate) policies: Vec<PolicySet>,
 }
 
 impl RecordingSource {
@@ -69,7 +72,7 @@ impl RecordingSource {
         let mut source = Self {
             outline: Outline { about: about(&recording), ..Outline::default() },
             tables: Tables::default(),
-            models: Models::new(plan.clone(), show.rules),
+            models: Models::new(plan.clone(), show.rules, show.policies),
             recording,
             plan,
             index,
