@@ -58,10 +58,12 @@ fn follow(folder: &Folder, script: &str) -> Value {
     let of = |key: &str| number(&replayed, &format!("mirror.{key}"));
     assert!(of("samples") > 0, "{replayed:#}");
     assert!(of("pcp_counts_compared") > 0, "{replayed:#}");
-    // Few of them may be off, and of a short recording's few hundred some always are.
+    // Few of them may be off, and of a short recording's few hundred some always are. Nothing tells
+    // in which order the pages stood on the lists that waited there at the start.
+    let untold = of("pcp_unknown_pages") + NOISE_PAGES;
     for (part, whole) in [("pcp_pops_at_head", "pcp_pops"), ("pcp_drains_at_tail", "pcp_drains")] {
         let (part, whole) = (of(part), of(whole));
-        assert!(part * 10 + NOISE_PAGES >= whole * 9, "{part} of {whole}: {replayed:#}");
+        assert!(part * 10 + untold * 10 >= whole * 9, "{part} of {whole}: {replayed:#}");
     }
     // Each page of the last map that is wrong has a row.
     let reported = pages(&replayed, "map", &["page_reporting"]);
