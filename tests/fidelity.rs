@@ -7,6 +7,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use kmemlab_replay::stack::{CacheOutcome, StackOptions, StackOutcome, replay_stack};
 use kmemlab_replay::{Options, Outcome, replay};
 use kmemlab_trace::Recording;
 
@@ -46,6 +47,7 @@ struct Result {
     name: String,
     sample: Sample,
     outcome: Outcome,
+    stack: StackOutcome,
 }
 
 fn root() -> PathBuf {
@@ -67,8 +69,9 @@ fn samples() -> Vec<Result> {
             let recording = Recording::open(&path, false).unwrap();
             let options = Options { check: true, ..Options::default() };
             let outcome = replay(&recording, &options, &mut |_| {}).unwrap();
+            let stack = replay_stack(&recording, &StackOptions::default()).unwrap();
             let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-            Result { name, sample: toml::from_str(&text).unwrap(), outcome }
+            Result { name, sample: toml::from_str(&text).unwrap(), outcome, stack }
         })
         .collect()
 }
@@ -76,7 +79,7 @@ fn samples() -> Vec<Result> {
 #[test]
 fn every_sample_trace_is_replayed_within_its_tolerance() {
     let mut failures = String::new();
-    for Result { name, sample, outcome } in samples() {
+    for Result { name, sample, outcome, .. } in samples() {
         let (expect, mirror, model) = (&sample.expect, &outcome.mirror, &outcome.model);
         let mut most = |what: &str, found: f64, limit: f64, slack: f64| {
             if found > limit {
@@ -190,7 +193,7 @@ fn page(results: &[Result], table: &str) -> String {
          is stale. Every number is what `kmemlab replay` prints for the sample trace.\n\n\
          ## All traces\n\n{table}\n"
     );
-    for Result { name, sample, outcome } in results {
+    for Result { name, sample, outcome, stack } in results {
         let about = &sample.about;
         let _ = writeln!(
             text,
@@ -198,11 +201,55 @@ fn page(results: &[Result], table: &str) -> String {
             about.workload, about.kernel, about.machine, about.date, about.recipe
         );
         details(&mut text, outcome);
+        layers(&mut text, stack);
     }
     // One line end at the end of the page.
     text.truncate(text.trim_end().len());
     text.push('\n');
     text
+}
+
+/// The layers above the pages: caches whose new slabs are near the kernel's, objects, areas.
+fn layers(text: &mut String, stack: &StackOutcome) {
+    let (slab, vmap) = (&stack.baseline.slab, &stack.baseline.vmap);
+    let off =
+        |model: u64, kernel: u64, percent: u64| model.abs_diff(kernel) * 100 > kernel * percent;
+    let busy = slab.caches.iter().filter(|cache| cache.new_slabs_kernel >= 100);
+    let near = busy.clone().filter(|c| !off(c.new_slabs_model, c.new_slabs_kernel, 2)).count();
+    let calm = slab.caches.iter().filter(|cache| cache.new_slabs_kernel < 100);
+    let close = calm.clone().filter(|c| {
+        let (model, kernel) = (c.new_slabs_model, c.new_slabs_kernel);
+        model.abs_diff(kernel) <= 1 || !off(model, kernel, 5)
+    });
+    let is_exact = |c: &&CacheOutcome| c.active_objects_model == c.active_objects_kernel;
+    let exact = slab.caches.iter().filter(is_exact).count();
+    let _ = writeln!(text, "| above the pages (`replay --stack`) | |\n|---|---|");
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(text, "| {name} | {value} |");
+    };
+    row("caches of 100 new slabs or more, within 2 %", format!("{near} of {}", busy.count()));
+    row(
+        "other caches, within a slab or 5 %",
+        format!("{} of {}", close.count(), calm.clone().count()),
+    );
+    row("caches with the kernel's active objects", format!("{exact} of {}", slab.caches.len()));
+    row(
+        "slab pages, error mean / worst",
+        format!("{:.2} / {:.2} %", slab.pages_error_percent, slab.pages_error_worst_percent),
+    );
+    row(
+        "vmalloc purges, kernel / model",
+        format!("{} / {}", vmap.purges_kernel, vmap.purges_model),
+    );
+    row(
+        "vmalloc areas at the kernel's address",
+        format!("{:.1} % of {}", vmap.address_exact_percent(), vmap.allocs),
+    );
+    row(
+        "readings of `/proc/vmallocinfo` met exactly",
+        format!("{} of {}", vmap.exact_samples, vmap.samples),
+    );
+    text.push('\n');
 }
 
 fn details(text: &mut String, outcome: &Outcome) {
@@ -221,6 +268,17 @@ fn details(text: &mut String, outcome: &Outcome) {
     row(
         "pages found without an event: bulk, direct frees, hidden",
         format!("{}, {}, {}", residue.bulk_pages, residue.direct_frees, residue.hidden_takes),
+    );
+    row(
+        "per-CPU list lengths equal to `/proc/zoneinfo`, worst difference",
+        format!(
+            "{} of {}, {} pages",
+            mirror.pcp_counts.equal, mirror.pcp_counts.compared, mirror.pcp_counts.worst_pages
+        ),
+    );
+    row(
+        "hidden refills, pages",
+        format!("{}, {}", mirror.table.hidden_refills, mirror.table.hidden_refill_pages),
     );
     row(
         "order-0 allocations at the kernel's page",
