@@ -187,17 +187,29 @@ const V6_18: Rules = Rules { since: (6, 18), free_high: FreeHigh::BatchAndHalfMi
 /// Every row, oldest first.
 pub const ALL: &[Rules] = &[V5_10, V5_14, V6_1, V6_7, V6_10, V6_15, V6_18];
 
+/// The row for a release like `6.18.44-generic`, of rows that rise with the release they are for: the
+/// newest that is not newer than it, the newest of all for what cannot be read, none for anything
+/// older than the oldest.
+pub(crate) fn row_of<'a, T>(
+    rows: &'a [T],
+    since: impl Fn(&T) -> (u16, u16),
+    release: &str,
+) -> Option<&'a T> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u16>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => {
+            rows.iter().rev().find(|row| since(row) <= (major, minor))
+        }
+        _ => rows.last(),
+    }
+}
+
 impl Rules {
     /// The rules of a kernel release like `6.18.44-generic`; the oldest row for anything older, the
     /// newest for what cannot be read.
     #[must_use]
     pub fn of(release: &str) -> Self {
-        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u16>);
-        let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
-            return V6_18;
-        };
-        let fits = ALL.iter().rev().find(|row| row.since <= (major, minor));
-        *fits.unwrap_or(&V5_10)
+        *row_of(ALL, |row| row.since, release).unwrap_or(&V5_10)
     }
 
     /// The rules of a kernel: its release's row, each field corrected by what the kernel was found

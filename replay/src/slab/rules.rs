@@ -82,12 +82,7 @@ impl SlabRules {
     /// The rules of a kernel release; the newest for what cannot be read.
     #[must_use]
     pub fn of(release: &str) -> Self {
-        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u16>);
-        let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
-            return V6_18;
-        };
-        let fits = ALL.iter().rev().find(|row| row.since <= (major, minor));
-        *fits.unwrap_or(&V5_10)
+        *crate::rules::row_of(ALL, |row| row.since, release).unwrap_or(&V5_10)
     }
 
     /// The name of the row: its first release.
