@@ -12,6 +12,7 @@ test:
 # Write the generated pages and tables anew.
 docs:
     UPDATE_DOCS=1 cargo test --release -p kmemlab-trace --test docs
+    UPDATE_DOCS=1 cargo test --release -p kmemlab-replay --test docs
     UPDATE_DOCS=1 cargo test --release -p kmemlab-tui --test docs
     UPDATE_DOCS=1 cargo test --release --test suite fidelity
 
