@@ -140,16 +140,7 @@ pub(super) fn text(recording: &Recording, facts: &Facts) -> String {
         None => line("ended", "cut off: readable up to its last whole batch".to_owned()),
     }
     line("span", span(facts.span_ns));
-    line(
-        "events",
-        format!(
-            "{} ({} of the recorder itself), {:.2} bytes each in {}",
-            count(facts.events),
-            count(facts.recorder_events),
-            bytes_per_event(facts),
-            bytes(facts.event_bytes)
-        ),
-    );
+    line("events", events(facts));
     if let Some(end) = &manifest.end {
         let check = match end.counted_events {
             Some(counted) => format!("{} counted independently", count(counted)),
@@ -166,6 +157,19 @@ pub(super) fn text(recording: &Recording, facts: &Facts) -> String {
     }
     text.push_str(&tables(recording, facts));
     text
+}
+
+fn events(facts: &Facts) -> String {
+    if facts.events == 0 {
+        return "none".to_owned();
+    }
+    format!(
+        "{} ({} of the recorder itself), {:.2} bytes each in {}",
+        count(facts.events),
+        count(facts.recorder_events),
+        bytes_per_event(facts),
+        bytes(facts.event_bytes)
+    )
 }
 
 /// What made it: a recorder, or a model under some policies.
