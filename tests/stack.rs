@@ -202,3 +202,48 @@ fn objects_without_pages_are_replayed_with_a_note() {
     assert!(number(&told, "residue.object_events") > 0, "{told:#}");
     assert_eq!(told["pages"], Value::Null);
 }
+
+#[test]
+fn runs_of_the_stack_are_written_and_compared_with_its_error() {
+    let Some(trace) = sample("slab-churn") else { return };
+    let folder = Folder::new("stack-runs");
+    let out = folder.join("runs");
+    let out_text = out.to_str().unwrap();
+    let policies = ["--policy", "slub-order0", "--policy", "slob", "--policy", "slab"];
+    let told = stack(&trace, &[&["-o", out_text], &policies[..]].concat());
+    let base = out.join("baseline.kmt");
+    let compare = |a: &Path, b: &Path| -> Value {
+        kmemlab(["compare", "--json", a.to_str().unwrap(), b.to_str().unwrap()]).done().json()
+    };
+    let metric = |compared: &Value, name: &str| -> Option<Value> {
+        let mut metrics = compared["metrics"].as_array().unwrap().iter();
+        metrics.find(|metric| metric["name"] == name).cloned()
+    };
+    // The baseline against the kernel differs by the stack's own error, and by no more.
+    let own = compare(&trace, &base);
+    let names = ["slab_pages_mean", "slab_waste_mean_bytes", "slab_new_slabs", "vmap_areas"];
+    for name in names {
+        let metric = metric(&own, name).unwrap();
+        assert!(metric["a"].as_f64().unwrap() > 0.0, "{metric}");
+        assert!(
+            ["equal", "within error"].contains(&metric["verdict"].as_str().unwrap()),
+            "{own:#}"
+        );
+    }
+    assert!(metric(&own, "slab_sparse_slabs").is_none(), "the kernel does not tell them");
+    // Smaller slabs: more of them, beyond any error.
+    let smaller = compare(&base, &out.join("slub-order0.kmt"));
+    let made = metric(&smaller, "slab_new_slabs").unwrap();
+    assert_eq!(made["verdict"], "worse", "{made}");
+    let caches = told["slab"]["caches"].as_array().unwrap();
+    let told: u64 = caches.iter().map(|cache| number(cache, "new_slabs_model")).sum();
+    assert_eq!(made["a"].as_f64(), Some(told as f64));
+    assert!(metric(&smaller, "slab_sparse_slabs").unwrap()["model_error"].is_number());
+    // SLOB has no slabs of a cache, and what was there before is told by its pages alone.
+    let slob = compare(&base, &out.join("slob.kmt"));
+    assert!(
+        metric(&slob, "slab_sparse_slabs").is_none() && metric(&slob, "slab_new_slabs").is_none()
+    );
+    assert!(metric(&slob, "slab_pages_mean").unwrap()["b"].as_f64().unwrap() > 0.0);
+    kmemlab(["replay", "--stack", trace.to_str().unwrap(), "-o", out_text]).refused(&["exists"]);
+}
