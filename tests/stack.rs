@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::support::{
-    Folder, Load, info, kmemlab, may_record, number, one_at_a_time, replay, sample_traces,
+    Folder, Load, info, kmemlab, may_record, number, one_at_a_time, replay, sample_traces, skipped,
 };
 use crate::synthetic::{Ending, Synthetic};
 
@@ -246,4 +246,26 @@ fn runs_of_the_stack_are_written_and_compared_with_its_error() {
     );
     assert!(metric(&slob, "slab_pages_mean").unwrap()["b"].as_f64().unwrap() > 0.0);
     kmemlab(["replay", "--stack", trace.to_str().unwrap(), "-o", out_text]).refused(&["exists"]);
+}
+
+#[test]
+fn an_export_tells_the_caches_where_objects_were_recorded() {
+    if !cfg!(feature = "export") {
+        return skipped("kmemlab export, which this build lacks");
+    }
+    for (name, has_slabs) in [("slab-churn", true), ("pressure", false)] {
+        let Some(path) = sample(name) else { continue };
+        let folder = Folder::new(&format!("stack-export-{name}"));
+        let out = folder.join("out");
+        let args = ["export", "--json", "--parquet", out.to_str().unwrap(), path.to_str().unwrap()];
+        let told: Value = kmemlab(args).done().json();
+        let rows = |file: &str| {
+            let mut files = told["files"].as_array().unwrap().iter();
+            files.find(|it| it["file"] == file).map(|it| number(it, "rows"))
+        };
+        // Every cache at every sample, in the kernel and in the model.
+        let kernel = rows("slabinfo.parquet").map(|rows| rows * 2);
+        assert_eq!(rows("slab_comparison.parquet"), kernel.filter(|_| has_slabs), "{told:#}");
+        assert!(rows("slab_comparison.parquet").is_some() == has_slabs, "{told:#}");
+    }
 }
