@@ -64,6 +64,7 @@ fn the_stack_follows_the_sample_traces() {
         let Some(path) = sample(tolerance.trace) else { continue };
         let told = stack(&path, &["--check"]);
         assert_eq!(told["direct_map_base"], "0xffff888000000000", "{}", tolerance.trace);
+        assert_eq!(info(&path, &[])["direct_map_base"], told["direct_map_base"]);
         assert_eq!(number(&told, "residue.contradictions"), 0, "{told:#}");
         assert_eq!(number(&told, "residue.unknown_objects"), 0, "{told:#}");
         let caches = told["slab"]["caches"].as_array().unwrap();

@@ -102,7 +102,7 @@ impl Ground {
         let release = &manifest.host.kernel_release;
         let rules = SlabRules::of(release);
         let machine = Machine::of(manifest, Rules::of(release)).map_err(ReplayError::Machine)?;
-        let page_bytes = manifest.host.page_size_bytes.max(4096);
+        let page_bytes = page_bytes(recording);
         let parameters = Parameters::of_host(page_bytes, manifest.host.cpus.len() as u32);
         let gfp = GfpBits::of(manifest);
         let samples = samples::all(recording)?;
@@ -132,29 +132,8 @@ impl Ground {
             has_pages: recorded(Kind::PageAlloc.name()),
             has_objects: recorded(Kind::CacheAlloc.name()),
         };
-        ground.base = ground.find_base(recording)?;
+        ground.base = find_base(recording, ground.caches.gfp(), &ground.slab_runs)?;
         Ok(ground)
-    }
-
-    /// Reads as many events as settle the base of the direct map.
-    fn find_base(&self, recording: &Recording) -> Result<Option<DirectMap>, ReplayError> {
-        let architecture = &recording.manifest().host.architecture;
-        let mut votes = BaseVotes::new(self.page_bytes, architecture);
-        let mut addresses = Vec::new();
-        for batch in recording.events()? {
-            for event in batch?.iter_only(SLAB_KINDS) {
-                votes.see(&event, self.caches.gfp());
-                let is_named = matches!(event.kind, Kind::CacheAlloc | Kind::CacheFree);
-                if is_named && addresses.len() < MAP_OBJECTS && event.pfn_or_address > 16 {
-                    addresses.push(event.pfn_or_address);
-                }
-            }
-            if votes.is_settled() {
-                break;
-            }
-        }
-        let by_map = || base_of_map(&addresses, &self.slab_runs, self.page_bytes, architecture);
-        Ok(votes.result().or_else(by_map))
     }
 
     fn follow<'a>(&self) -> Follow<'a> {
@@ -178,6 +157,41 @@ impl Ground {
     fn site(&self, event: &Event) -> Site {
         self.sites.get(event.stack as usize).copied().unwrap_or_default()
     }
+}
+
+fn page_bytes(recording: &Recording) -> u64 {
+    recording.manifest().host.page_size_bytes.max(4096)
+}
+
+/// The base of the direct map, when the events or the page map tell it.
+pub fn direct_map(recording: &Recording) -> Result<Option<DirectMap>, ReplayError> {
+    find_base(recording, &GfpBits::of(recording.manifest()), &slab_runs(recording)?)
+}
+
+/// Reads as many events as settle the base of the direct map.
+fn find_base(
+    recording: &Recording,
+    gfp: &GfpBits,
+    slab_runs: &[(u32, u32)],
+) -> Result<Option<DirectMap>, ReplayError> {
+    let (architecture, page_bytes) =
+        (&recording.manifest().host.architecture, page_bytes(recording));
+    let mut votes = BaseVotes::new(page_bytes, architecture);
+    let mut addresses = Vec::new();
+    for batch in recording.events()? {
+        for event in batch?.iter_only(SLAB_KINDS) {
+            votes.see(&event, gfp);
+            let is_named = matches!(event.kind, Kind::CacheAlloc | Kind::CacheFree);
+            if is_named && addresses.len() < MAP_OBJECTS && event.pfn_or_address > 16 {
+                addresses.push(event.pfn_or_address);
+            }
+        }
+        if votes.is_settled() {
+            break;
+        }
+    }
+    let by_map = || base_of_map(&addresses, slab_runs, page_bytes, architecture);
+    Ok(votes.result().or_else(by_map))
 }
 
 /// When caches were shrunk.
