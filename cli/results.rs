@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use kmemlab_replay::policy::Chosen;
 use kmemlab_replay::{ModelResult, Outcome, SampleRow};
 use kmemlab_trace::manifest::{
     End, Manifest, ModelError, ModelRun, PolicyChoice, RunCounts, UnusableBar,
@@ -9,6 +10,10 @@ use kmemlab_trace::manifest::{
 use kmemlab_trace::snapshot::{BuddyRow, Stamp};
 use kmemlab_trace::unit::{Nanos, NodeId};
 use kmemlab_trace::{Recording, RecordingWriter, format};
+
+mod stack;
+
+pub(crate) use stack::write_stack;
 
 /// Samples of the models, gathered while they run.
 #[derive(Debug, Default)]
@@ -19,12 +24,17 @@ pub(crate) struct Samples {
 impl Samples {
     /// Keeps a row, unless it is the kernel's or the mirror's.
     pub(crate) fn keep(&mut self, row: SampleRow<'_>) {
+        self.keep_as(row.source, row);
+    }
+
+    /// The same, under another name.
+    pub(crate) fn keep_as(&mut self, name: &str, row: SampleRow<'_>) {
         if row.source == "kernel" || row.source == "mirror" {
             return;
         }
-        let known = self.sources.iter().position(|(name, _)| name == row.source);
+        let known = self.sources.iter().position(|(known, _)| known == name);
         let index = known.unwrap_or_else(|| {
-            self.sources.push((row.source.to_owned(), Vec::new()));
+            self.sources.push((name.to_owned(), Vec::new()));
             self.sources.len() - 1
         });
         let free_blocks = row.free_blocks.to_vec();
@@ -46,19 +56,12 @@ pub(crate) fn write(
     directory: &Path,
     replace: bool,
 ) -> anyhow::Result<Vec<PathBuf>> {
-    std::fs::create_dir_all(directory).map_err(|error| {
-        anyhow::anyhow!("cannot create {}: {error}; give another directory", directory.display())
-    })?;
+    make_directory(directory)?;
     let mut paths = Vec::new();
     let baseline = ("model", "baseline", Vec::new(), &outcome.model);
     let others = outcome.policies.iter().map(|run| {
         let name = run.policies.name.as_str();
-        let chosen = run.policies.chosen.iter().map(|chosen| PolicyChoice {
-            role: chosen.role.name().to_owned(),
-            name: chosen.name.clone(),
-            params: chosen.params.given().to_vec(),
-        });
-        (name, name, chosen.collect(), &run.result)
+        (name, name, chosen(&run.policies.chosen), &run.result)
     });
     for (source, name, policies, result) in std::iter::once(baseline).chain(others) {
         let path = directory.join(format!("{}.kmt", file_name(name)));
@@ -67,6 +70,22 @@ pub(crate) fn write(
         paths.push(path);
     }
     Ok(paths)
+}
+
+fn make_directory(directory: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(directory).map_err(|error| {
+        anyhow::anyhow!("cannot create {}: {error}; give another directory", directory.display())
+    })
+}
+
+/// What differs from the recorded kernel's own.
+fn chosen(policies: &[Chosen]) -> Vec<PolicyChoice> {
+    let choice = |chosen: &Chosen| PolicyChoice {
+        role: chosen.role.name().to_owned(),
+        name: chosen.name.clone(),
+        params: chosen.params.given().to_vec(),
+    };
+    policies.iter().map(choice).collect()
 }
 
 /// A set's name as a file's.
@@ -101,6 +120,7 @@ fn described(recording: &Recording, outcome: &Outcome, result: &ModelResult) -> 
                 })
                 .collect(),
         },
+        stack: None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::support::{
-    Folder, Load, info, kmemlab, may_record, number, one_at_a_time, replay, sample_traces,
+    Folder, Load, info, kmemlab, may_record, number, one_at_a_time, replay, sample_traces, skipped,
 };
 use crate::synthetic::{Ending, Synthetic};
 
@@ -64,6 +64,7 @@ fn the_stack_follows_the_sample_traces() {
         let Some(path) = sample(tolerance.trace) else { continue };
         let told = stack(&path, &["--check"]);
         assert_eq!(told["direct_map_base"], "0xffff888000000000", "{}", tolerance.trace);
+        assert_eq!(info(&path, &[])["direct_map_base"], told["direct_map_base"]);
         assert_eq!(number(&told, "residue.contradictions"), 0, "{told:#}");
         assert_eq!(number(&told, "residue.unknown_objects"), 0, "{told:#}");
         let caches = told["slab"]["caches"].as_array().unwrap();
@@ -201,4 +202,71 @@ fn objects_without_pages_are_replayed_with_a_note() {
     assert!(notes.contains("no vmalloc events are recorded"), "{told:#}");
     assert!(number(&told, "residue.object_events") > 0, "{told:#}");
     assert_eq!(told["pages"], Value::Null);
+}
+
+#[test]
+fn runs_of_the_stack_are_written_and_compared_with_its_error() {
+    let Some(trace) = sample("slab-churn") else { return };
+    let folder = Folder::new("stack-runs");
+    let out = folder.join("runs");
+    let out_text = out.to_str().unwrap();
+    let policies = ["--policy", "slub-order0", "--policy", "slob", "--policy", "slab"];
+    let told = stack(&trace, &[&["-o", out_text], &policies[..]].concat());
+    let base = out.join("baseline.kmt");
+    let compare = |a: &Path, b: &Path| -> Value {
+        kmemlab(["compare", "--json", a.to_str().unwrap(), b.to_str().unwrap()]).done().json()
+    };
+    let metric = |compared: &Value, name: &str| -> Option<Value> {
+        let mut metrics = compared["metrics"].as_array().unwrap().iter();
+        metrics.find(|metric| metric["name"] == name).cloned()
+    };
+    // The baseline against the kernel differs by the stack's own error, and by no more.
+    let own = compare(&trace, &base);
+    let names = ["slab_pages_mean", "slab_waste_mean_bytes", "slab_new_slabs", "vmap_areas"];
+    for name in names {
+        let metric = metric(&own, name).unwrap();
+        assert!(metric["a"].as_f64().unwrap() > 0.0, "{metric}");
+        assert!(
+            ["equal", "within error"].contains(&metric["verdict"].as_str().unwrap()),
+            "{own:#}"
+        );
+    }
+    assert!(metric(&own, "slab_sparse_slabs").is_none(), "the kernel does not tell them");
+    // Smaller slabs: more of them, beyond any error.
+    let smaller = compare(&base, &out.join("slub-order0.kmt"));
+    let made = metric(&smaller, "slab_new_slabs").unwrap();
+    assert_eq!(made["verdict"], "worse", "{made}");
+    let caches = told["slab"]["caches"].as_array().unwrap();
+    let told: u64 = caches.iter().map(|cache| number(cache, "new_slabs_model")).sum();
+    assert_eq!(made["a"].as_f64(), Some(told as f64));
+    assert!(metric(&smaller, "slab_sparse_slabs").unwrap()["model_error"].is_number());
+    // SLOB has no slabs of a cache, and what was there before is told by its pages alone.
+    let slob = compare(&base, &out.join("slob.kmt"));
+    assert!(
+        metric(&slob, "slab_sparse_slabs").is_none() && metric(&slob, "slab_new_slabs").is_none()
+    );
+    assert!(metric(&slob, "slab_pages_mean").unwrap()["b"].as_f64().unwrap() > 0.0);
+    kmemlab(["replay", "--stack", trace.to_str().unwrap(), "-o", out_text]).refused(&["exists"]);
+}
+
+#[test]
+fn an_export_tells_the_caches_where_objects_were_recorded() {
+    if !cfg!(feature = "export") {
+        return skipped("kmemlab export, which this build lacks");
+    }
+    for (name, has_slabs) in [("slab-churn", true), ("pressure", false)] {
+        let Some(path) = sample(name) else { continue };
+        let folder = Folder::new(&format!("stack-export-{name}"));
+        let out = folder.join("out");
+        let args = ["export", "--json", "--parquet", out.to_str().unwrap(), path.to_str().unwrap()];
+        let told: Value = kmemlab(args).done().json();
+        let rows = |file: &str| {
+            let mut files = told["files"].as_array().unwrap().iter();
+            files.find(|it| it["file"] == file).map(|it| number(it, "rows"))
+        };
+        // Every cache at every sample, in the kernel and in the model.
+        let kernel = rows("slabinfo.parquet").map(|rows| rows * 2);
+        assert_eq!(rows("slab_comparison.parquet"), kernel.filter(|_| has_slabs), "{told:#}");
+        assert!(rows("slab_comparison.parquet").is_some() == has_slabs, "{told:#}");
+    }
 }

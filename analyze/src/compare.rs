@@ -7,6 +7,7 @@
 use kmemlab_trace::{Error, Recording};
 
 mod side;
+mod stack;
 
 pub use side::Side;
 
@@ -89,8 +90,9 @@ impl Metric {
         if difference.abs() < 1e-9 {
             return Verdict::Equal;
         }
-        // A hair more than the error is the error, rounded.
-        if self.error.is_some_and(|error| difference.abs() <= error + 1e-9) {
+        // A hair more than the error is the error, rounded: a hair of numbers as large as these.
+        let hair = 1e-12 * self.a.abs().max(self.b.abs()).max(1000.0);
+        if self.error.is_some_and(|error| difference.abs() <= error + hair) {
             return Verdict::WithinError;
         }
         match (self.better, difference < 0.0) {
@@ -186,9 +188,11 @@ pub fn compare(a: &Recording, b: &Recording) -> Result<Compared, Error> {
     if same_events {
         // What only a replay counts of the kernel.
         let kernel = a.kernel_counts.or(b.kernel_counts);
+        let run = a.stack.clone().or(b.stack.clone());
         for side in [&mut a, &mut b] {
             if side.error.is_none() {
                 side.counts = kernel.unwrap_or(side.counts);
+                side.stack = run.as_ref().map(stack::kernel_of);
             }
         }
     }
@@ -283,16 +287,7 @@ fn metrics(a: &Side, b: &Side, bars: &Bars<'_>) -> Vec<Metric> {
             metrics.push(Metric { name, what, a, b, error: None, better: Better::Lower });
         }
     }
-    if let Some((a, b)) = a.slab_pages_mean.zip(b.slab_pages_mean) {
-        metrics.push(Metric {
-            name: "slab_pages_mean".to_owned(),
-            what: "pages of slabs".to_owned(),
-            a,
-            b,
-            error: None,
-            better: Better::Lower,
-        });
-    }
+    stack::metrics(a, b, bars.error.is_some(), &mut metrics);
     metrics
 }
 
@@ -312,6 +307,9 @@ mod tests {
         assert_eq!(metric(5.0, 3.9, Some(1.0), Better::Lower), Verdict::Better);
         assert_eq!(metric(5.0, 6.1, Some(1.0), Better::Lower), Verdict::Worse);
         assert_eq!(metric(5.0, 6.1, None, Better::Higher), Verdict::Better);
+        // As of sums over three samples, divided by three.
+        let (a, b) = (122_425_216.0 / 3.0, 121_823_748.0 / 3.0);
+        assert_eq!(metric(a, b, Some(601_468.0 / 3.0), Better::Lower), Verdict::WithinError);
         assert_eq!(metric(5.0, 6.1, None, Better::Neither), Verdict::Other);
     }
 }

@@ -14,6 +14,11 @@ use crate::events::{self, EventRows};
 use crate::frame::{ColumnType, Frame};
 use crate::parquet::{Complete, ParquetFile, file_name};
 
+mod slab;
+
+use slab::export_slabs;
+pub use slab::{SLAB_COMPARISON, SlabComparisonRow};
+
 const EVENTS: &str = "events";
 
 const fn column(name: &'static str, cell: CellType, help: &'static str) -> TableColumn {
@@ -102,6 +107,8 @@ pub struct Replayed {
     pub comparison: Vec<ComparisonRow>,
     /// What the mirror could not explain.
     pub residue: Vec<MisfitRow>,
+    /// Caches at each sample, where slab events were replayed.
+    pub slabs: Vec<SlabComparisonRow>,
 }
 
 /// How to export.
@@ -150,6 +157,9 @@ pub fn export_parquet(
         if !replayed.residue.is_empty() {
             pending.push(export_residue(recording.manifest(), &replayed.residue, out)?);
         }
+        if !replayed.slabs.is_empty() {
+            pending.push(export_slabs(recording.manifest(), &replayed.slabs, out)?);
+        }
     }
     let mut done = Vec::new();
     for (exported, file) in pending {
@@ -168,7 +178,8 @@ fn tables() -> impl Iterator<Item = &'static TableSpec> {
 /// Every file that an export can have.
 fn possible_files() -> impl Iterator<Item = String> {
     let names = tables().map(|spec| spec.name);
-    [EVENTS].into_iter().chain(names).chain([COMPARISON.name, RESIDUE.name]).map(file_name)
+    let replayed = [COMPARISON.name, RESIDUE.name, SLAB_COMPARISON.name];
+    [EVENTS].into_iter().chain(names).chain(replayed).map(file_name)
 }
 
 fn make_directory(out: &Path) -> Result<(), Error> {

@@ -4,10 +4,10 @@
 //! [`compare::compare`] holds two of them against each other, with the model's own error beside
 //! every difference. With the feature `parquet`, `export_parquet` writes a recording as a directory
 //! of Parquet files: `events.parquet`, one file for each table that the recording has
-//! (`buddyinfo.parquet`, `slabinfo.parquet`, ...) and, after a replay, `comparison.parquet` and
-//! `residue.parquet`. Times are nanoseconds of `CLOCK_MONOTONIC`; column names end in their unit;
-//! null means that the kernel did not tell. `EVENT_COLUMNS` describes the events' columns,
-//! [`kmemlab_trace::format::TABLES`] all others.
+//! (`buddyinfo.parquet`, `slabinfo.parquet`, ...) and, after a replay, `comparison.parquet`,
+//! `residue.parquet` and, of slab events, `slab_comparison.parquet`. Times are nanoseconds of
+//! `CLOCK_MONOTONIC`; column names end in their unit; null means that the kernel did not tell.
+//! `EVENT_COLUMNS` describes the events' columns, [`kmemlab_trace::format::TABLES`] all others.
 //!
 //! # Opening an export in Python
 //!
@@ -68,5 +68,5 @@ pub use events::EVENT_COLUMNS;
 #[cfg(feature = "parquet")]
 pub use export::{
     COMPARISON, ComparisonRow, ExportOptions, Exported, MisfitRow, RESIDUE, Replayed,
-    export_parquet, write_rows,
+    SLAB_COMPARISON, SlabComparisonRow, export_parquet, write_rows,
 };

@@ -121,6 +121,7 @@ fn tables_keep_their_rows_and_absent_ones_give_no_file() {
         "pagemap_first",
         "pagetypeinfo",
         "residue",
+        "slab_comparison",
         "symbols",
     ];
     assert_eq!(files, expected.map(|name| format!("{name}.parquet")));
@@ -143,6 +144,10 @@ fn tables_keep_their_rows_and_absent_ones_give_no_file() {
     assert_eq!(cells(&residue, "cause"), ["hidden_refill"]);
     assert_eq!(cells(&residue, "pfn"), [""]);
     assert_eq!(cells(&residue, "blocks"), ["-15"]);
+    let slabs = read(&out, "slab_comparison.parquet");
+    assert_eq!(cells(&slabs, "cache"), ["dentry"]);
+    assert_eq!(cells(&slabs, "waste_bytes"), ["-896"]);
+    assert_eq!(cells(&slabs, "utilisation_ppm"), ["1054687"]);
 }
 
 #[test]
@@ -182,6 +187,7 @@ fn an_export_is_replaced_as_a_whole_and_only_by_force() {
     export_parquet(&recording, &out, None, &ExportOptions { force: true }).unwrap();
     assert_eq!(read(&out, "events.parquet").height(), 7);
     assert!(!out.join("comparison.parquet").exists());
+    assert!(!out.join("slab_comparison.parquet").exists());
     assert!(out.join("mine.txt").exists());
 }
 

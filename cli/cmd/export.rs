@@ -48,6 +48,7 @@ pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<Answer> {
         };
         let options = kmemlab_replay::Options::default();
         kmemlab_replay::replay(&recording, &options, &mut keep)?;
+        replayed.slabs = slabs(&recording)?;
     }
     let replayed = (!replayed.comparison.is_empty()).then_some(&replayed);
     let options = ExportOptions { force: args.force };
@@ -78,4 +79,46 @@ pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<Answer> {
         crate::exit::print(&text)?;
     }
     Ok(Answer::Yes)
+}
+
+/// The slab layer's caches at every sample, the kernel's beside the model's; none without events
+/// of objects.
+#[cfg(feature = "export")]
+fn slabs(
+    recording: &kmemlab_trace::Recording,
+) -> anyhow::Result<Vec<kmemlab_analyze::SlabComparisonRow>> {
+    use kmemlab_analyze::SlabComparisonRow;
+    use kmemlab_replay::stack::{StackOptions, replay_stack};
+    use kmemlab_trace::event::Kind;
+    use kmemlab_trace::format;
+
+    let manifest = recording.manifest();
+    let recorded = manifest.tracepoints.iter().any(|it| it.name == Kind::CacheAlloc.name());
+    if !recorded || !recording.has(&format::SLABINFO) {
+        return Ok(Vec::new());
+    }
+    let options = StackOptions { without_pages: true, keep_rows: true, ..StackOptions::default() };
+    let outcome = replay_stack(recording, &options, &mut |_, _| {})?;
+    if outcome.follow.object_events == 0 {
+        return Ok(Vec::new());
+    }
+    let page_bytes = manifest.host.page_size_bytes;
+    let slab = &outcome.baseline.slab;
+    let mut rows = Vec::new();
+    for row in &slab.rows {
+        let Some(cache) = slab.caches.get(row.cache) else { continue };
+        for (source, count) in [("kernel", row.kernel), ("model", row.model)] {
+            rows.push(SlabComparisonRow {
+                source,
+                time_ns: row.at_ns,
+                cache: cache.name.clone(),
+                slabs: count.slabs,
+                pages: count.pages,
+                active_objects: count.active_objects,
+                waste_bytes: count.waste_bytes(row.object_bytes, page_bytes),
+                utilisation_ppm: count.utilisation_ppm(row.object_bytes, page_bytes),
+            });
+        }
+    }
+    Ok(rows)
 }

@@ -37,6 +37,8 @@ pub(crate) struct Facts {
     pub(crate) event_bytes: u64,
     pub(crate) disk_bytes: u64,
     pub(crate) tables: Vec<TableFacts>,
+    /// Address of page frame 0, as the manifest says or as the objects tell.
+    pub(crate) direct_map_base: Option<u64>,
 }
 
 /// A call site that allocated.
@@ -96,6 +98,7 @@ fn gather(recording: &Recording, damaged_batches: u64) -> anyhow::Result<Facts> 
     facts.sites = top(sites);
     name_sites(recording, &mut facts.sites)?;
     facts.loss = loss(recording)?;
+    facts.direct_map_base = direct_map_base(recording)?;
     facts.tables = TABLES
         .iter()
         .filter(|table| recording.has(table))
@@ -107,6 +110,18 @@ fn gather(recording: &Recording, damaged_batches: u64) -> anyhow::Result<Facts> 
         })
         .collect();
     Ok(facts)
+}
+
+/// Objects are looked at where they were recorded; else all events would be read in vain.
+fn direct_map_base(recording: &Recording) -> anyhow::Result<Option<u64>> {
+    let manifest = recording.manifest();
+    let has_objects = manifest.tracepoints.iter().any(|it| it.name == Kind::CacheAlloc.name());
+    match manifest.direct_map_base {
+        None if has_objects => {
+            Ok(kmemlab_replay::stack::direct_map(recording)?.map(|map| map.base))
+        }
+        stored => Ok(stored),
+    }
 }
 
 fn top(sites: HashMap<u32, Site>) -> Vec<Site> {

@@ -1,16 +1,17 @@
 //! `kmemlab replay --stack`: the layers above pages.
 
-use kmemlab_replay::Outcome;
 use kmemlab_replay::policy::PolicySet;
 use kmemlab_replay::stack::{
     CacheOutcome, SlabOutcome, StackOptions, StackOutcome, StackRun, VmapOutcome, replay_stack,
 };
+use kmemlab_replay::{Outcome, Row};
 use kmemlab_trace::Recording;
 use serde_json::{Value, json};
 
 use crate::args::ReplayArgs;
 use crate::exit::Answer;
 use crate::json::rounded;
+use crate::results::{self, Samples};
 
 pub(crate) fn run(
     recording: &Recording,
@@ -18,8 +19,18 @@ pub(crate) fn run(
     policies: Vec<PolicySet>,
     clock: fn() -> u64,
 ) -> anyhow::Result<Answer> {
-    let options = StackOptions { policies, clock: Some(clock), check: args.check };
-    let mut outcome = replay_stack(recording, &options)?;
+    let (clock, check) = (Some(clock), args.check);
+    let options = StackOptions { policies, clock, check, ..StackOptions::default() };
+    let mut samples = Samples::default();
+    let mut keep = |name: &str, row: Row<'_>| {
+        if let (Some(_), Row::Sample(row)) = (&args.output, row) {
+            samples.keep_as(name, row);
+        }
+    };
+    let mut outcome = replay_stack(recording, &options, &mut keep)?;
+    if let Some(directory) = &args.output {
+        results::write_stack(recording, &outcome, &samples, directory, args.force)?;
+    }
     outcome.notes.splice(0..0, recording.notes().iter().cloned());
     if args.read.json {
         crate::json::print(&as_json(&outcome))?;

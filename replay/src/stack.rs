@@ -10,7 +10,7 @@ use kmemlab_trace::reader::Recording;
 use kmemlab_trace::snapshot::{PageUse, SlabDetailRow};
 
 use crate::engine::upper::Upper;
-use crate::engine::{Options, ReplayError, replay_under};
+use crate::engine::{Options, ReplayError, Row, replay_under};
 use crate::machine::Machine;
 use crate::policy::PolicySet;
 use crate::rules::Rules;
@@ -33,11 +33,13 @@ mod layers;
 mod names;
 mod outcome;
 mod sites;
+mod sums;
 
 pub use crate::vmap::drive::VmapOutcome;
 use layers::Layers;
 use names::Names;
 pub use outcome::{CacheOutcome, Cause, SiteOutcome, SlabOutcome, StackOutcome, StackRun};
+pub use sums::{CacheCount, CacheSample, SlabSums, Sums};
 
 /// Events that the slab layer is followed by.
 const SLAB_KINDS: u64 = Kind::PageAlloc.bit()
@@ -64,6 +66,10 @@ pub struct StackOptions {
     pub clock: Option<fn() -> u64>,
     /// Check every law of the page model's state at each sample (slow).
     pub check: bool,
+    /// Run the layers alone, without the page model under them.
+    pub without_pages: bool,
+    /// Keep every cache at every sample ([`SlabOutcome::rows`]).
+    pub keep_rows: bool,
 }
 
 /// Objects whose addresses are looked up in the page map where too few slabs were made.
@@ -96,7 +102,7 @@ impl Ground {
         let release = &manifest.host.kernel_release;
         let rules = SlabRules::of(release);
         let machine = Machine::of(manifest, Rules::of(release)).map_err(ReplayError::Machine)?;
-        let page_bytes = manifest.host.page_size_bytes.max(4096);
+        let page_bytes = page_bytes(recording);
         let parameters = Parameters::of_host(page_bytes, manifest.host.cpus.len() as u32);
         let gfp = GfpBits::of(manifest);
         let samples = samples::all(recording)?;
@@ -126,29 +132,8 @@ impl Ground {
             has_pages: recorded(Kind::PageAlloc.name()),
             has_objects: recorded(Kind::CacheAlloc.name()),
         };
-        ground.base = ground.find_base(recording)?;
+        ground.base = find_base(recording, ground.caches.gfp(), &ground.slab_runs)?;
         Ok(ground)
-    }
-
-    /// Reads as many events as settle the base of the direct map.
-    fn find_base(&self, recording: &Recording) -> Result<Option<DirectMap>, ReplayError> {
-        let architecture = &recording.manifest().host.architecture;
-        let mut votes = BaseVotes::new(self.page_bytes, architecture);
-        let mut addresses = Vec::new();
-        for batch in recording.events()? {
-            for event in batch?.iter_only(SLAB_KINDS) {
-                votes.see(&event, self.caches.gfp());
-                let is_named = matches!(event.kind, Kind::CacheAlloc | Kind::CacheFree);
-                if is_named && addresses.len() < MAP_OBJECTS && event.pfn_or_address > 16 {
-                    addresses.push(event.pfn_or_address);
-                }
-            }
-            if votes.is_settled() {
-                break;
-            }
-        }
-        let by_map = || base_of_map(&addresses, &self.slab_runs, self.page_bytes, architecture);
-        Ok(votes.result().or_else(by_map))
     }
 
     fn follow<'a>(&self) -> Follow<'a> {
@@ -172,6 +157,41 @@ impl Ground {
     fn site(&self, event: &Event) -> Site {
         self.sites.get(event.stack as usize).copied().unwrap_or_default()
     }
+}
+
+fn page_bytes(recording: &Recording) -> u64 {
+    recording.manifest().host.page_size_bytes.max(4096)
+}
+
+/// The base of the direct map, when the events or the page map tell it.
+pub fn direct_map(recording: &Recording) -> Result<Option<DirectMap>, ReplayError> {
+    find_base(recording, &GfpBits::of(recording.manifest()), &slab_runs(recording)?)
+}
+
+/// Reads as many events as settle the base of the direct map.
+fn find_base(
+    recording: &Recording,
+    gfp: &GfpBits,
+    slab_runs: &[(u32, u32)],
+) -> Result<Option<DirectMap>, ReplayError> {
+    let (architecture, page_bytes) =
+        (&recording.manifest().host.architecture, page_bytes(recording));
+    let mut votes = BaseVotes::new(page_bytes, architecture);
+    let mut addresses = Vec::new();
+    for batch in recording.events()? {
+        for event in batch?.iter_only(SLAB_KINDS) {
+            votes.see(&event, gfp);
+            let is_named = matches!(event.kind, Kind::CacheAlloc | Kind::CacheFree);
+            if is_named && addresses.len() < MAP_OBJECTS && event.pfn_or_address > 16 {
+                addresses.push(event.pfn_or_address);
+            }
+        }
+        if votes.is_settled() {
+            break;
+        }
+    }
+    let by_map = || base_of_map(&addresses, slab_runs, page_bytes, architecture);
+    Ok(votes.result().or_else(by_map))
 }
 
 /// When caches were shrunk.
@@ -201,10 +221,12 @@ fn slab_runs(recording: &Recording) -> Result<Vec<(u32, u32)>, ReplayError> {
     Ok(runs)
 }
 
-/// Replays the layers above pages.
+/// Replays the layers above pages. `observe` is told what the page model under them comes to, with
+/// the name of the set of policies.
 pub fn replay_stack(
     recording: &Recording,
     options: &StackOptions,
+    observe: &mut dyn FnMut(&str, Row<'_>),
 ) -> Result<StackOutcome, ReplayError> {
     let now = || options.clock.map_or(0, |clock| clock());
     let begin = now();
@@ -217,11 +239,11 @@ pub fn replay_stack(
         direct_map: ground.base,
         learning_ns: learned_at - begin,
         events: recording.rows_of(format::EVENTS),
-        baseline: run(recording, &ground, &first, &baseline, options)?,
+        baseline: run(recording, &ground, &first, &baseline, options, observe)?,
         ..StackOutcome::default()
     };
     for set in &options.policies {
-        outcome.policies.push(run(recording, &ground, &first, set, options)?);
+        outcome.policies.push(run(recording, &ground, &first, set, options, observe)?);
     }
     notes(&ground, &mut outcome);
     Ok(outcome)
@@ -235,10 +257,14 @@ fn run(
     first: &First,
     set: &PolicySet,
     options: &StackOptions,
+    observe: &mut dyn FnMut(&str, Row<'_>),
 ) -> Result<StackRun, ReplayError> {
     let now = || options.clock.map_or(0, |clock| clock());
     let begin = now();
     let mut layers = Layers::new(ground, first, set);
+    if options.keep_rows {
+        layers.keep_rows();
+    }
     for batch in recording.events()? {
         let batch = batch?;
         layers.names(&batch);
@@ -252,12 +278,13 @@ fn run(
     run.name.clone_from(&set.name);
     run.chosen.clone_from(&set.chosen);
     run.spent_ns = now() - begin;
-    if ground.has_pages && ground.has_objects {
+    if ground.has_pages && ground.has_objects && !options.without_pages {
         let mut layers = Layers::new(ground, first, set);
         let (clock, check) = (options.clock, options.check);
         let options = Options { clock, check, ..Options::default() };
         let upper = Some((&mut layers as &mut dyn Upper, set));
-        run.pages = Some(replay_under(recording, &options, upper, &mut |_| {})?);
+        run.pages =
+            Some(replay_under(recording, &options, upper, &mut |row| observe(&set.name, row))?);
     }
     Ok(run)
 }

@@ -75,6 +75,51 @@ pub struct ModelRun {
     /// The baseline model against the kernel on the same recording: the error bar of every number
     /// here.
     pub error: ModelError,
+    /// The layers above pages, when they ran too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stack: Option<StackRun>,
+}
+
+/// The layers above pages over a run.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StackRun {
+    /// What this run came to.
+    pub model: StackFigures,
+    /// What the kernel did in the same time; null where it does not tell.
+    pub kernel: StackFigures,
+    /// How far the baseline model is from the kernel: the error bar of every number of `model`.
+    pub error: StackFigures,
+}
+
+/// Figures of slab and vmalloc; null where nothing tells them.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StackFigures {
+    /// Pages of slabs, mean over the samples.
+    pub slab_pages_mean: Option<f64>,
+    /// Bytes of these pages that are no used object's, mean over the samples.
+    pub slab_waste_mean_bytes: Option<f64>,
+    /// Used objects' share of these pages, mean over the samples.
+    pub slab_utilisation_mean_percent: Option<f64>,
+    /// Slabs made.
+    pub slab_new_slabs: Option<f64>,
+    /// Slabs given back.
+    pub slab_released_slabs: Option<f64>,
+    /// Bytes free in slabs that are neither empty nor full, at the end.
+    pub slab_partial_waste_bytes: Option<f64>,
+    /// Slabs kept by at most a fourth of their objects, at the end.
+    pub slab_sparse_slabs: Option<f64>,
+    /// Slabs made soon after the cache gave one back.
+    pub slab_ping_pong_slabs: Option<f64>,
+    /// Purges of the vmalloc space.
+    pub vmap_purges: Option<f64>,
+    /// Areas at the last sample.
+    pub vmap_areas: Option<f64>,
+    /// Bytes of these areas.
+    pub vmap_size_bytes: Option<f64>,
+    /// Largest hole below the highest area.
+    pub vmap_largest_hole_bytes: Option<f64>,
 }
 
 /// A policy chosen.

@@ -11,7 +11,7 @@ use std::fmt::Write;
 use kmemlab_trace::batch::FIXED_COLUMNS;
 use kmemlab_trace::event::{Column, Kind};
 use kmemlab_trace::format::{CellType, TABLES, TableSpec, VERSION};
-use kmemlab_trace::manifest::{End, Host, Manifest, ModelRun, TracepointRecord, Zone};
+use kmemlab_trace::manifest::{End, Host, Manifest, ModelRun, StackRun, TracepointRecord, Zone};
 use kmemlab_trace::snapshot::PageUse;
 use kmemlab_trace::tracepoint::{self, Need};
 
@@ -52,7 +52,7 @@ fn every_manifest_key_is_described() {
     let manifest = Manifest {
         host: Host { zones: vec![Zone::default()], ..Host::default() },
         tracepoints: vec![TracepointRecord::default()],
-        model: Some(ModelRun::default()),
+        model: Some(ModelRun { stack: Some(StackRun::default()), ..ModelRun::default() }),
         end: Some(End::default()),
         ..Manifest::default()
     };
@@ -68,6 +68,8 @@ fn every_manifest_key_is_described() {
     assert_eq!(described("model"), keys(&value["model"]));
     assert_eq!(described("counts"), keys(&value["model"]["counts"]));
     assert_eq!(described("error"), keys(&value["model"]["error"]));
+    assert_eq!(described("stack"), keys(&value["model"]["stack"]));
+    assert_eq!(described("figures"), keys(&value["model"]["stack"]["model"]));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One of the two that are compared: what its tables and events tell.
 
 use kmemlab_trace::event::Kind;
-use kmemlab_trace::manifest::{ModelError, RunCounts};
+use kmemlab_trace::manifest::{ModelError, RunCounts, StackRun};
 use kmemlab_trace::measure::{self, FallbackKind, fallback_kind};
 use kmemlab_trace::reader::BuddySample;
 use kmemlab_trace::{Error, Recording, format};
@@ -36,6 +36,8 @@ pub struct Side {
     pub error: Option<ModelError>,
     /// Stalls, for a kernel's recording.
     pub stalls: Option<Stalls>,
+    /// The layers above pages, for a model run that has them.
+    pub stack: Option<StackRun>,
     /// Pages of slabs, mean over the samples.
     pub slab_pages_mean: Option<f64>,
     /// Unusable free space index by order, mean over the samples, points.
@@ -64,6 +66,7 @@ impl Side {
             kernel_counts: None,
             error: None,
             stalls: None,
+            stack: None,
             slab_pages_mean: None,
             unusable_mean: [0.0; 3],
             unusable_last: [0.0; 3],
@@ -81,6 +84,7 @@ impl Side {
                 side.counts = run.counts;
                 side.kernel_counts = Some(run.kernel_counts);
                 side.error = Some(run.error.clone());
+                side.stack.clone_from(&run.stack);
             }
             None => side.events(recording)?,
         }

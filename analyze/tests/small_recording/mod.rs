@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kmemlab_analyze::{ComparisonRow, MisfitRow, Replayed};
+use kmemlab_analyze::{ComparisonRow, MisfitRow, Replayed, SlabComparisonRow};
 use kmemlab_trace::batch::EventBatchBuilder;
 use kmemlab_trace::event::Context;
 use kmemlab_trace::format;
@@ -173,7 +173,7 @@ pub(crate) fn write(path: &Path) -> Recording {
     Recording::open(path, false).unwrap()
 }
 
-/// Two rows of a comparison and one of residue.
+/// Two rows of a comparison, one of residue and one of slabs.
 pub(crate) fn replayed() -> Replayed {
     let row = |source: &str, free_blocks| ComparisonRow {
         source: source.into(),
@@ -192,5 +192,16 @@ pub(crate) fn replayed() -> Replayed {
         blocks: -15,
         ..MisfitRow::default()
     };
-    Replayed { comparison: vec![row("kernel", 3), row("model", 4)], residue: vec![residue] }
+    let slab = SlabComparisonRow {
+        source: "model",
+        time_ns: 2_000,
+        cache: "dentry".into(),
+        slabs: 2,
+        pages: 4,
+        active_objects: 90,
+        waste_bytes: -896,
+        utilisation_ppm: 1_054_687,
+    };
+    let comparison = vec![row("kernel", 3), row("model", 4)];
+    Replayed { comparison, residue: vec![residue], slabs: vec![slab] }
 }

@@ -74,6 +74,7 @@ pub(super) fn json(recording: &Recording, facts: &Facts) -> Value {
         "command_exit_status": end.and_then(|end| end.command_exit_status),
         "ended_cleanly": manifest.ended_cleanly(),
         "ended_by": end.map(|end| end.reason.clone()),
+        "direct_map_base": facts.direct_map_base.map(|base| format!("{base:#x}")),
         "span_ns": facts.span_ns,
         "events": facts.events,
         "recorder_events": facts.recorder_events,
@@ -152,6 +153,9 @@ pub(super) fn text(recording: &Recording, facts: &Facts) -> String {
         line("damaged", format!("{} batches, left out", count(facts.damaged_batches)));
     }
     line("size", bytes(facts.disk_bytes));
+    if let Some(base) = facts.direct_map_base {
+        line("direct map", format!("at {base:#x}"));
+    }
     for note in notes(recording) {
         line("note", note);
     }

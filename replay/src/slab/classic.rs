@@ -12,6 +12,7 @@ use super::learning::{BeforeSlab, Learned};
 use super::policy::{
     Ask, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, SlabPolicy, Token,
 };
+use super::slub::PING_PONG_STEPS;
 
 mod geometry;
 mod lists;
@@ -61,6 +62,8 @@ struct CacheState {
     is_free_touched: bool,
     new_slabs: u64,
     released: u64,
+    last_release: u64,
+    ping_pong: u64,
 }
 
 /// The layer.
@@ -75,6 +78,8 @@ pub struct Classic {
     requests: Vec<PageRequest>,
     next_reap_ns: u64,
     reaps: u64,
+    /// Requests so far.
+    steps: u64,
 }
 
 /// Objects that a processor takes at once while its array was not used since the last reaping.
@@ -96,6 +101,7 @@ impl Classic {
             requests: Vec::new(),
             next_reap_ns: 0,
             reaps: 0,
+            steps: 0,
         }
     }
 
@@ -114,6 +120,8 @@ impl Classic {
             is_free_touched: false,
             new_slabs: 0,
             released: 0,
+            last_release: 0,
+            ping_pong: 0,
         }
     }
 
@@ -164,6 +172,9 @@ impl Classic {
         self.link_head(number, List::Free);
         let state = &mut self.caches[cache.index()];
         state.new_slabs += 1;
+        if state.last_release > 0 && self.steps - state.last_release < PING_PONG_STEPS {
+            state.ping_pong += 1;
+        }
         let order = state.layout.order;
         self.requests.push(PageRequest::Alloc { slab: number, cache, order });
         number
@@ -234,6 +245,7 @@ impl Classic {
         let state = &mut self.caches[one.cache.index()];
         state.slabs -= 1;
         state.released += 1;
+        state.last_release = self.steps;
         state.free_objects -= u64::from(one.objects);
         self.requests.push(PageRequest::Free { slab, order: state.layout.order });
         self.slabs[slab as usize].list = List::Gone;
@@ -327,6 +339,7 @@ impl SlabPolicy for Classic {
     }
 
     fn alloc(&mut self, ask: &Ask) -> Token {
+        self.steps += 1;
         let cpu = ask.cpu.min(self.cpus - 1);
         if self.caches[ask.cache.index()].arrays[cpu].objects.is_empty() {
             self.refill(ask.cache, cpu);
@@ -337,6 +350,7 @@ impl SlabPolicy for Classic {
     }
 
     fn free(&mut self, token: Token, cache: CacheId, cpu: usize) {
+        self.steps += 1;
         let cpu = cpu.min(self.cpus - 1);
         let state = &self.caches[cache.index()];
         if state.arrays[cpu].objects.len() >= state.layout.limit as usize {
@@ -370,7 +384,7 @@ impl SlabPolicy for Classic {
             new_slabs: state.new_slabs,
             released_slabs: state.released,
             partial: state.partial,
-            ping_pong: 0,
+            ping_pong: state.ping_pong,
         }
     }
 

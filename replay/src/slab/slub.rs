@@ -118,7 +118,7 @@ pub struct Slub {
 }
 
 /// Steps after a slab was given back within which a new one counts as ping-pong.
-const PING_PONG_STEPS: u64 = 1000;
+pub(super) const PING_PONG_STEPS: u64 = 1000;
 
 impl Slub {
     /// A layer for so many processors.

@@ -5,12 +5,14 @@ use kmemlab_trace::snapshot::SlabRow;
 
 use super::Ground;
 use super::outcome::{CacheOutcome, Cause, SiteOutcome, SlabOutcome};
+use super::sums::{CacheCount, CacheSample, Held, SlabSums};
 use crate::policy::PolicySet;
 use crate::policy::slab::Host;
 use crate::slab::caches::{Cache, CacheId, Caches};
 use crate::slab::follow::{Follow, KernelSlab, NONE, Object, State, Watch};
 use crate::slab::learning::{BeforeSlab, Learned};
 use crate::slab::policy::{Ask, CacheCounts, NO_TOKEN, PageRequest, SlabPolicy, Token};
+use crate::slab::samples::SlabSample;
 
 /// By cache: what the recording did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -90,6 +92,9 @@ pub(super) struct Drive {
     worst_percent: f64,
     sum_percent: f64,
     samples: u64,
+    sums: SlabSums,
+    /// Every cache at every sample, if they are wanted.
+    rows: Option<Vec<CacheSample>>,
     followed: (u64, u64, u64),
     last: Vec<(SlabRow, CacheCounts, u64)>,
     is_started: bool,
@@ -121,6 +126,8 @@ impl Drive {
             worst_percent: 0.0,
             sum_percent: 0.0,
             samples: 0,
+            sums: SlabSums::default(),
+            rows: None,
             followed: (0, 0, 0),
             last: Vec::new(),
             is_started: false,
@@ -139,6 +146,11 @@ impl Drive {
     pub(super) fn begin(&mut self, caches: &Caches, learned: &Learned) {
         self.policy.seed(caches, learned);
         self.is_started = true;
+    }
+
+    /// Every cache at every sample is wanted.
+    pub(super) fn keep_rows(&mut self) {
+        self.rows = Some(Vec::new());
     }
 
     /// Caches that came to be known since.
@@ -183,7 +195,7 @@ impl Drive {
                     if self.is_open { sample.stamp.after.0 } else { sample.stamp.before.0 };
                 return;
             }
-            self.compare(&sample.rows, &ground.caches);
+            self.compare(sample, ground);
             self.is_open = false;
             self.next_sample += 1;
         }
@@ -228,35 +240,38 @@ impl Drive {
 
     /// Compares with one read of `/proc/slabinfo`. The file is read cache by cache, so any count
     /// between those before and after the read is the kernel's moment.
-    fn compare(&mut self, rows: &[SlabRow], caches: &Caches) {
+    fn compare(&mut self, sample: &SlabSample, ground: &Ground) {
         let closed = self.moment();
-        let mut wrong_pages = 0;
-        let mut pages = 0;
+        let (mut model_held, mut kernel_held) = (Held::default(), Held::default());
         self.last.clear();
-        for row in rows {
-            let Some(cache) = caches.find(&row.cache) else { continue };
+        for row in &sample.rows {
+            let Some(cache) = ground.caches.find(&row.cache) else { continue };
             let after = closed[cache.index()];
             let before = self.open.get(cache.index()).copied().unwrap_or_default();
-            let slabs = nearest(before.model.slabs, after.model.slabs, row.slabs);
+            let kernel = CacheCount::of_row(row);
+            let model = CacheCount::nearest(&before.model, &after.model, &kernel);
+            let bytes = row.object_size_bytes;
+            model_held.add(model.pages, model.active_objects, bytes);
+            kernel_held.add(kernel.pages, kernel.active_objects, bytes);
             let followed = nearest(before.followed, after.followed, row.slabs);
-            let model_pages = nearest(
-                before.model.pages,
-                after.model.pages,
-                row.slabs.saturating_mul(row.pages_per_slab),
-            );
-            pages = u64::saturating_add(pages, row.slabs.saturating_mul(row.pages_per_slab));
-            let kernel_pages = row.slabs.saturating_mul(row.pages_per_slab) as i64;
-            wrong_pages =
-                i64::saturating_add(wrong_pages, (model_pages as i64).saturating_sub(kernel_pages));
             self.followed.0 += u64::from(followed == row.slabs);
             self.followed.1 += 1;
             let wrong = followed.abs_diff(row.slabs).saturating_mul(row.pages_per_slab);
             self.followed.2 = self.followed.2.saturating_add(wrong);
-            let active = nearest(before.model.active, after.model.active, row.active_objects);
-            let model = CacheCounts { slabs, active, ..after.model };
-            self.last.push((row.clone(), model, followed));
+            let (slabs, active) = (model.slabs, model.active_objects);
+            self.last.push((row.clone(), CacheCounts { slabs, active, ..after.model }, followed));
+            if let Some(rows) = &mut self.rows {
+                let (at_ns, cache) = (sample.stamp.before.0, cache.index());
+                rows.push(CacheSample { at_ns, cache, object_bytes: bytes, kernel, model });
+            }
         }
-        let percent = wrong_pages.unsigned_abs() as f64 * 100.0 / pages.max(1) as f64;
+        if model_held.pages == 0 {
+            // SLOB knows pages and no caches' slabs.
+            model_held.add(self.policy.pages(), 0, 0);
+        }
+        self.sums.add(model_held, kernel_held, ground.page_bytes);
+        let away = model_held.pages.abs_diff(kernel_held.pages);
+        let percent = away as f64 * 100.0 / kernel_held.pages.max(1) as f64;
         self.sum_percent += percent;
         self.worst_percent = self.worst_percent.max(percent);
         self.samples += 1;
@@ -269,6 +284,8 @@ impl Drive {
             sum.saturating_add(row.slabs.saturating_mul(row.pages_per_slab))
         });
         slab.samples = self.samples;
+        slab.sums = self.sums;
+        slab.rows = self.rows.take().unwrap_or_default();
         slab.pages_error_percent = self.sum_percent / self.samples.max(1) as f64;
         slab.pages_error_worst_percent = self.worst_percent;
         (slab.followed_exact, slab.followed, slab.followed_wrong_pages) = self.followed;
@@ -346,7 +363,7 @@ fn live_at_start(ground: &Ground, learned: &Learned) -> u64 {
 }
 
 /// What lies between `before` and `after` and is nearest to `wanted`.
-fn nearest(before: u64, after: u64, wanted: u64) -> u64 {
+pub(super) fn nearest(before: u64, after: u64, wanted: u64) -> u64 {
     wanted.clamp(before.min(after), before.max(after))
 }
 

@@ -55,6 +55,11 @@ impl<'a> Layers<'a> {
         }
     }
 
+    /// Every cache at every sample is wanted.
+    pub(super) fn keep_rows(&mut self) {
+        self.drive.keep_rows();
+    }
+
     pub(super) fn names(&mut self, batch: &EventBatch) {
         self.names.read(batch, &self.ground.caches);
     }

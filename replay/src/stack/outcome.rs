@@ -5,6 +5,7 @@ use crate::policy::Chosen;
 use crate::slab::base::DirectMap;
 use crate::slab::follow::FollowCounts;
 use crate::slab::policy::Occupancy;
+use crate::stack::sums::{CacheSample, SlabSums};
 use crate::vmap::drive::VmapOutcome;
 
 /// The whole result.
@@ -67,6 +68,10 @@ pub struct SlabOutcome {
     pub pages_kernel: u64,
     /// Samples of `/proc/slabinfo` compared.
     pub samples: u64,
+    /// All caches together, summed over the samples.
+    pub sums: SlabSums,
+    /// Every cache at every sample, if that was asked for.
+    pub rows: Vec<CacheSample>,
     /// |model - kernel| of all slab pages, in percent of the kernel's: mean over the samples.
     pub pages_error_percent: f64,
     /// The same at its worst sample.
