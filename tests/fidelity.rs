@@ -69,7 +69,8 @@ fn samples() -> Vec<Result> {
             let recording = Recording::open(&path, false).unwrap();
             let options = Options { check: true, ..Options::default() };
             let outcome = replay(&recording, &options, &mut |_| {}).unwrap();
-            let stack = replay_stack(&recording, &StackOptions::default()).unwrap();
+            let stack = replay_stack(&recording, &StackOptions::default(), &mut |_, _| {});
+            let stack = stack.unwrap();
             let name = path.file_stem().unwrap().to_string_lossy().into_owned();
             Result { name, sample: toml::from_str(&text).unwrap(), outcome, stack }
         })

@@ -187,9 +187,9 @@ const V6_18: Rules = Rules { since: (6, 18), free_high: FreeHigh::BatchAndHalfMi
 /// Every row, oldest first.
 pub const ALL: &[Rules] = &[V5_10, V5_14, V6_1, V6_7, V6_10, V6_15, V6_18];
 
-/// The row for a release like `6.18.44-generic`, of rows that rise with the release they are for: the
-/// newest that is not newer than it, the newest of all for what cannot be read, none for anything
-/// older than the oldest.
+/// The row for a release like `6.18.44-generic`, of rows that rise with the release they are for:
+/// the newest that is not newer than it, the newest of all for what cannot be read, none for
+/// anything older than the oldest.
 pub(crate) fn row_of<'a, T>(
     rows: &'a [T],
     since: impl Fn(&T) -> (u16, u16),
