@@ -212,6 +212,7 @@ pub fn compare(a: &Recording, b: &Recording) -> Result<Compared, Error> {
                 .to_owned(),
         );
     }
+    notes.extend(stack::note(&a, &b));
     let bars = Bars { error: error.as_ref(), kernel: a.kernel_counts.or(b.kernel_counts) };
     let (orders, order_difference_percent) = (a.orders(&b), a.order_difference_percent(&b));
     Ok(Compared {
