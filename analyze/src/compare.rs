@@ -159,6 +159,10 @@ impl Compared {
         let has_error = self.metrics.iter().any(|metric| metric.error.is_some());
         let beyond = if has_error { " beyond the model's own error" } else { "" };
         match (better.as_slice(), worse.as_slice()) {
+            ([], []) if has_error && self.of(Verdict::Other).next().is_some() => {
+                let others = names(Verdict::Other).join(", ");
+                format!("no difference{beyond} for better or worse; other: {others}")
+            }
             ([], []) if has_error => {
                 "no difference that the model can vouch for: all are within its own error"
                     .to_owned()
