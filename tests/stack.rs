@@ -232,10 +232,12 @@ fn runs_of_the_stack_are_written_and_compared_with_its_error() {
         );
     }
     assert!(metric(&own, "slab_sparse_slabs").is_none(), "the kernel does not tell them");
-    // Smaller slabs: more of them, beyond any error.
+    // Smaller slabs: more of them. The layer began with full ones, which is no merit of the policy.
     let smaller = compare(&base, &out.join("slub-order0.kmt"));
     let made = metric(&smaller, "slab_new_slabs").unwrap();
-    assert_eq!(made["verdict"], "worse", "{made}");
+    assert_eq!(made["verdict"], "other", "{made}");
+    assert!(made["difference"].as_f64() > made["model_error"].as_f64(), "{made}");
+    assert!(smaller["notes"].to_string().contains("of B began with full slabs"), "{smaller:#}");
     let caches = told["slab"]["caches"].as_array().unwrap();
     let told: u64 = caches.iter().map(|cache| number(cache, "new_slabs_model")).sum();
     assert_eq!(made["a"].as_f64(), Some(told as f64));

@@ -159,6 +159,10 @@ impl Compared {
         let has_error = self.metrics.iter().any(|metric| metric.error.is_some());
         let beyond = if has_error { " beyond the model's own error" } else { "" };
         match (better.as_slice(), worse.as_slice()) {
+            ([], []) if has_error && self.of(Verdict::Other).next().is_some() => {
+                let others = names(Verdict::Other).join(", ");
+                format!("no difference{beyond} for better or worse; other: {others}")
+            }
             ([], []) if has_error => {
                 "no difference that the model can vouch for: all are within its own error"
                     .to_owned()
@@ -212,6 +216,7 @@ pub fn compare(a: &Recording, b: &Recording) -> Result<Compared, Error> {
                 .to_owned(),
         );
     }
+    notes.extend(stack::note(&a, &b));
     let bars = Bars { error: error.as_ref(), kernel: a.kernel_counts.or(b.kernel_counts) };
     let (orders, order_difference_percent) = (a.orders(&b), a.order_difference_percent(&b));
     Ok(Compared {

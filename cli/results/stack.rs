@@ -43,7 +43,8 @@ fn pages_of(run: &StackRun) -> anyhow::Result<&Outcome> {
 }
 
 fn stack_run(baseline: &StackRun, run: &StackRun) -> manifest::StackRun {
-    let mut told = manifest::StackRun::default();
+    let starts_compact = run.slab.starts_compact;
+    let mut told = manifest::StackRun { starts_compact, ..manifest::StackRun::default() };
     slab(&run.slab, &baseline.slab, &mut told);
     vmap(&run.vmap, &baseline.vmap, &mut told);
     told

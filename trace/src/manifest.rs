@@ -90,6 +90,8 @@ pub struct StackRun {
     pub kernel: StackFigures,
     /// How far the baseline model is from the kernel: the error bar of every number of `model`.
     pub error: StackFigures,
+    /// The slab layer began with full slabs of its own, not with the kernel's.
+    pub starts_compact: bool,
 }
 
 /// Figures of slab and vmalloc; null where nothing tells them.

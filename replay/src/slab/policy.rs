@@ -129,6 +129,11 @@ pub trait SlabPolicy: std::fmt::Debug {
     fn take_requests(&mut self, into: &mut Vec<PageRequest>);
     /// Every slab there is: its number, cache and order, and where it comes from.
     fn slabs(&self, visit: &mut dyn FnMut(u32, CacheId, u8, Origin));
+    /// Whether what was live at the start stands in full slabs of the layer's own, not where the
+    /// kernel had it.
+    fn starts_compact(&self) -> bool {
+        true
+    }
     /// Bytes of state held.
     fn state_bytes(&self) -> u64;
 }

@@ -373,6 +373,10 @@ impl SlabPolicy for Slub {
         self.before.get(before as usize).copied().unwrap_or(NO_TOKEN)
     }
 
+    fn starts_compact(&self) -> bool {
+        !self.moved.is_empty()
+    }
+
     fn adopt(&mut self, before: u32, cache: CacheId, learned: &BeforeSlab) {
         let held = learned.objects.max(1);
         let used = held - learned.free.min(held);

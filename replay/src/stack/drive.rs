@@ -285,6 +285,7 @@ impl Drive {
         });
         slab.samples = self.samples;
         slab.sums = self.sums;
+        slab.starts_compact = self.policy.starts_compact();
         slab.rows = self.rows.take().unwrap_or_default();
         slab.pages_error_percent = self.sum_percent / self.samples.max(1) as f64;
         slab.pages_error_worst_percent = self.worst_percent;

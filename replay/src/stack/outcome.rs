@@ -70,6 +70,8 @@ pub struct SlabOutcome {
     pub samples: u64,
     /// All caches together, summed over the samples.
     pub sums: SlabSums,
+    /// What was live at the start stood in full slabs of the layer's own.
+    pub starts_compact: bool,
     /// Every cache at every sample, if that was asked for.
     pub rows: Vec<CacheSample>,
     /// |model - kernel| of all slab pages, in percent of the kernel's: mean over the samples.
