@@ -13,6 +13,7 @@ mod frames;
 pub mod geometry;
 pub mod gfp;
 pub mod learning;
+mod numbers;
 pub mod policy;
 pub mod rules;
 pub mod samples;

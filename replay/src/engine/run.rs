@@ -200,3 +200,48 @@ impl Run {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use kmemlab_trace::Manifest;
+    use kmemlab_trace::manifest::Zone;
+    use kmemlab_trace::snapshot::{PageRun, PageUse, Stamp};
+    use kmemlab_trace::unit::Pfn;
+
+    use super::*;
+    use crate::mirror::Mirror;
+    use crate::rules::Rules;
+
+    /// `alloc_contig_range` takes pageblocks one by one, and a gigantic page is freed as one.
+    #[test]
+    fn what_was_taken_block_by_block_comes_back_when_freed_as_one() {
+        let mut manifest = Manifest::default();
+        (manifest.host.orders, manifest.host.pageblock_order) = (11, 9);
+        manifest.host.cpus = vec![0];
+        let pages = 8 * 512;
+        manifest.host.zones = vec![Zone {
+            name: "Normal".to_owned(),
+            spanned_pages: pages,
+            present_pages: pages,
+            managed_pages: pages,
+            ..Zone::default()
+        }];
+        let rules = Rules::of("6.18");
+        let machine = Machine::of(&manifest, rules).unwrap();
+        let mut seed = Seed::new(&machine);
+        let (stamp, page_use) = (Stamp::default(), PageUse::Free);
+        seed.add(&PageRun { stamp, pfn: Pfn(0), pages, page_use }, &machine);
+        let mirror = Mirror::new(&machine, seed.clone(), None);
+        let mut run = Run::new(PolicySet::baseline(&rules), &machine);
+        run.begin(mirror.memory(), &seed, &Start::computed(&machine, 0));
+        let free = |run: &Run| run.model.as_ref().unwrap().memory().free_pages(0);
+        let taken = (0..4).map(|block| Input::Isolated { kernel: block * 512, order: 9 });
+        run.take(&taken.collect::<Vec<_>>());
+        assert_eq!(free(&run), pages - 4 * 512);
+        run.take(&[Input::Free { cpu: 0, kernel: 0, order: 11, direct: true }]);
+        assert_eq!(free(&run), pages);
+        run.model.unwrap().memory().check().unwrap();
+    }
+}

@@ -4,7 +4,7 @@ use super::Memory;
 use crate::pages::State;
 
 impl Memory {
-    /// Touches what is known of a page, and of the page before it on its list.
+    /// Touches what is known of a page, so that it is at hand.
     #[inline]
     pub(crate) fn glance(&self, pfn: u32) -> u32 {
         self.pages.get(pfn).next

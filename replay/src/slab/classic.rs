@@ -13,6 +13,7 @@ use super::policy::{
     Ask, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, SlabPolicy, Token,
 };
 use super::slub::PING_PONG_STEPS;
+use crate::slab::numbers;
 
 mod geometry;
 mod lists;
@@ -187,16 +188,7 @@ impl Classic {
         state.free_objects += u64::from(objects);
         let (previous, next) = (NONE, NONE);
         let slab = Slab { cache, out: 0, objects, list: List::Full, previous, next, origin };
-        match self.unused.pop() {
-            Some(number) => {
-                self.slabs[number as usize] = slab;
-                number
-            }
-            None => {
-                self.slabs.push(slab);
-                self.slabs.len() as u32 - 1
-            }
-        }
+        numbers::give(&mut self.slabs, &mut self.unused, slab)
     }
 
     /// The oldest `count` objects of an array go to the shared one, or to their slabs

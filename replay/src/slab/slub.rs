@@ -10,6 +10,7 @@ use super::policy::{
     Ask, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, SlabPolicy, Token,
 };
 use super::rules::SlabRules;
+use crate::slab::numbers;
 
 mod lists;
 mod seed;
@@ -229,16 +230,7 @@ impl Slub {
         let order = state.order;
         let (place, next, previous) = (Place::Full, NONE, NONE);
         let slab = Slab { cache, objects, used, place, order, next, previous, origin };
-        match self.free_slabs.pop() {
-            Some(number) => {
-                self.slabs[number as usize] = slab;
-                number
-            }
-            None => {
-                self.slabs.push(slab);
-                self.slabs.len() as u32 - 1
-            }
-        }
+        numbers::give(&mut self.slabs, &mut self.free_slabs, slab)
     }
 
     /// `discard_slab`.

@@ -3,6 +3,7 @@
 use super::{Follow, KernelSlab, Made, NONE, State, Watch};
 use crate::slab::caches::{CacheId, Caches};
 use crate::slab::frames::Note;
+use crate::slab::numbers;
 
 impl Follow<'_> {
     /// A slab comes to be; `before` is its number among those that no page event told of.
@@ -26,16 +27,7 @@ impl Follow<'_> {
         let is_whole = order == full;
         let slab =
             KernelSlab { pfn, first, before, cache, objects, order, is_whole, is_live: true };
-        let number = match self.free_slabs.pop() {
-            Some(number) => {
-                self.slabs[number as usize] = slab;
-                number
-            }
-            None => {
-                self.slabs.push(slab);
-                self.slabs.len() as u32 - 1
-            }
-        };
+        let number = numbers::give(&mut self.slabs, &mut self.free_slabs, slab);
         self.frames.set_block(pfn, order, Note::Slab(number));
         watch.created(number, &slab, cpu);
         number
