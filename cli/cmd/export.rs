@@ -45,6 +45,7 @@ pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<Answer> {
                 cause: row.cause.name(),
                 blocks: row.blocks,
             }),
+            Row::Left { .. } | Row::Freed { .. } => {}
         };
         let options = kmemlab_replay::Options::default();
         kmemlab_replay::replay(&recording, &options, &mut keep)?;

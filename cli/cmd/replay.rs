@@ -33,7 +33,8 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<Answer> {
     if let Some(chosen) = policies.iter().find_map(PolicySet::above_pages) {
         anyhow::bail!("{} acts above the pages; add --stack to run it", chosen.name);
     }
-    let options = Options { rules, policies, clock: Some(now), check: args.check };
+    let check = args.check;
+    let options = Options { rules, policies, clock: Some(now), check, ..Options::default() };
     let mut samples = Samples::default();
     let mut keep = |row: Row<'_>| {
         if let (Some(_), Row::Sample(row)) = (&args.output, row) {

@@ -10,7 +10,7 @@ use kmemlab_trace::reader::{BuddySamples, PageRuns, Recording};
 use crate::compare::{Chunk, OpenSample};
 use crate::learning::Learned;
 use crate::machine::{Machine, NoMachine};
-use crate::mirror::{self, Mirror};
+use crate::mirror::{self, Effect, Mirror};
 use crate::model::Start;
 use crate::outcome::{Outcome, PolicyOutcome};
 use crate::policy::PolicySet;
@@ -60,6 +60,8 @@ pub struct Options {
     pub clock: Option<fn() -> u64>,
     /// Check every law of both states at each sample (slow).
     pub check: bool,
+    /// Follow the kernel only: no model runs.
+    pub mirror_only: bool,
 }
 
 /// Why a replay could not be done.
@@ -115,6 +117,20 @@ pub enum Row<'a> {
     Sample(SampleRow<'a>),
     /// Something that the mirror could not explain.
     Residue(ResidueRow<'a>),
+    /// A block left its per-CPU list without an event; told with [`Options::mirror_only`].
+    Left {
+        /// Time of the event that proves it.
+        at_ns: u64,
+        /// First page.
+        pfn: u32,
+    },
+    /// A block was freed; told with [`Options::mirror_only`].
+    Freed {
+        /// When.
+        at_ns: u64,
+        /// First page.
+        pfn: u32,
+    },
 }
 
 /// The rules of the kernel that a recording tells of, and which of them a probe set.
@@ -155,6 +171,9 @@ pub(crate) fn replay_under<'a>(
     if let Some((upper, set)) = upper {
         replay.upper = Some(upper);
         replay.models = vec![Run::new(set.clone(), replay.mirror.memory().machine())];
+    }
+    if options.mirror_only {
+        replay.models.clear();
     }
     replay.outcome.notes = notes;
     replay.outcome.rules_by_probe = rules_by_probe;
@@ -341,12 +360,29 @@ impl<'a> Replay<'a> {
         if !self.mirror.misfits().is_empty() {
             self.misfits(event);
         }
+        if self.options.mirror_only {
+            self.tell_pages(event);
+        }
         if !self.has_begun
             && let Some((_, zone)) = self.mirror.page(event)
         {
             self.habits.watch(event, self.mirror.effects(), zone, &mut self.start);
         }
         self.listen(event, fate);
+    }
+
+    fn tell_pages(&mut self, event: &Event) {
+        let at_ns = event.time.0;
+        for effect in self.mirror.effects() {
+            if let Effect::Bulk { pfn, .. } = effect {
+                (self.observe)(Row::Left { at_ns, pfn: *pfn });
+            }
+        }
+        if event.kind == Kind::PageFree
+            && let Some((pfn, _)) = self.mirror.page(event)
+        {
+            (self.observe)(Row::Freed { at_ns, pfn });
+        }
     }
 
     fn finish(mut self) -> Result<Outcome, ReplayError> {

@@ -19,3 +19,4 @@ pub mod rules;
 pub mod samples;
 pub mod slob;
 pub mod slub;
+pub mod unseen;

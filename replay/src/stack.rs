@@ -4,13 +4,15 @@
 //! state of the slabs at the start; the second lets the layers decide and compares them with
 //! `/proc/slabinfo` and `/proc/vmallocinfo`.
 
+use std::collections::BTreeMap;
+
 use kmemlab_trace::event::{Event, Kind};
 use kmemlab_trace::format;
 use kmemlab_trace::reader::Recording;
 use kmemlab_trace::snapshot::{PageUse, SlabDetailRow};
 
 use crate::engine::upper::Upper;
-use crate::engine::{Options, ReplayError, Row, replay_under};
+use crate::engine::{Options, ReplayError, Row, replay, replay_under};
 use crate::machine::Machine;
 use crate::policy::PolicySet;
 use crate::rules::Rules;
@@ -22,6 +24,7 @@ use crate::slab::gfp::GfpBits;
 use crate::slab::learning::{Learned, Learning};
 use crate::slab::rules::SlabRules;
 use crate::slab::samples::{self, SlabSample};
+use crate::slab::unseen::{Arrival, LateSlab, Missing, Unseen, UnseenPages};
 use crate::vmap;
 use crate::vmap::layer::Vmap;
 use crate::vmap::rules::VmapRules;
@@ -329,6 +332,7 @@ enum Step {
 struct First {
     slabs: Learned,
     marks: Marks,
+    unseen: Unseen,
     areas: VmapStart,
     counts: FollowCounts,
 }
@@ -359,6 +363,7 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
         let batch = batch?;
         names.read(&batch, &ground.caches);
         for event in batch.iter_only(SLAB_KINDS | VMAP_KINDS) {
+            learning.now_ns = event.time.0;
             while let Some((_, cache)) = shrinks.next_if(|(at, _)| event.time.0 > *at) {
                 learning.shrunk(cache);
             }
@@ -375,7 +380,7 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
             }
         }
     }
-    let (marks, places, counts) = follow.into_marks();
+    let (marks, places, found, counts) = follow.into_marks();
     learning.set_places(places);
     let until_sample = until_sample.unwrap_or_else(|| learning.traffic.clone());
     if let Some(sample) = ground.samples.first() {
@@ -384,7 +389,53 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
     }
     let areas = areas.into_start();
     ground.vmap_samples = vmap_samples;
-    Ok(First { slabs: learning.learned, marks, areas, counts })
+    let unseen = unseen(recording, ground, &learning, found)?;
+    Ok(First { slabs: learning.learned, marks, unseen, areas, counts })
+}
+
+/// What came without an event, dated.
+fn unseen(
+    recording: &Recording,
+    ground: &Ground,
+    learning: &Learning,
+    found: Vec<Arrival>,
+) -> Result<Unseen, ReplayError> {
+    let mut unseen = Unseen { slabs: learning.late_slabs(), arrivals: found };
+    let mut objects = vec![0; ground.caches.list().len()];
+    for slab in &unseen.slabs {
+        let cache = slab.place.cache;
+        let held = ground.caches.get(cache).map_or(0, |cache| usize::from(cache.objects));
+        objects[cache.index()] += held.saturating_sub(slab.free.len()) as u64;
+    }
+    let cpus = ground.machine.cpus;
+    unseen.arrivals.extend(learning.spent_unseen(&ground.caches, cpus, &objects));
+    let pages = if unseen.slabs.iter().all(|slab| slab.is_taken) || !ground.has_pages {
+        UnseenPages::default()
+    } else {
+        unseen_pages(recording, &unseen.slabs)?
+    };
+    unseen.date(&pages);
+    Ok(unseen)
+}
+
+/// What the mirror can tell of pages that left without an event.
+fn unseen_pages(recording: &Recording, slabs: &[LateSlab]) -> Result<UnseenPages, ReplayError> {
+    let mut samples: BTreeMap<u64, i64> = BTreeMap::new();
+    let mut pages = UnseenPages::of(slabs);
+    let options = Options { mirror_only: true, ..Options::default() };
+    replay(recording, &options, &mut |row| match row {
+        Row::Sample(sample) => {
+            let free = (0u32..).zip(sample.free_blocks).map(|(order, n)| (*n << order) as i64);
+            let sign = if sample.source == "kernel" { -1 } else { 1 };
+            *samples.entry(sample.at_ns).or_default() += sign * free.sum::<i64>();
+        }
+        Row::Left { at_ns, pfn } => pages.note(pfn, at_ns, true),
+        Row::Freed { at_ns, pfn } => pages.note(pfn, at_ns, false),
+        Row::Residue(_) => {}
+    })?;
+    let of = |(at_ns, pages): (u64, i64)| Missing { at_ns, pages: pages.max(0).unsigned_abs() };
+    pages.missing = samples.into_iter().map(of).collect();
+    Ok(pages)
 }
 
 /// What is missing, in whole sentences.

@@ -10,9 +10,11 @@ use kmemlab_trace::event::{Column, Event, Kind};
 
 use super::caches::{CacheId, Caches, Site};
 use super::frames::{Frames, Note};
+use super::unseen::{Arrival, Passed, Unseen};
 
 mod pages;
 mod slabs;
+mod unseen;
 
 /// A slab of the kernel.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +35,8 @@ pub struct KernelSlab {
     pub is_whole: bool,
     /// Its pages have not gone back.
     pub is_live: bool,
+    /// It came in the recording, and no event told of its pages.
+    pub is_unseen: bool,
 }
 
 /// A slab that no page event told of.
@@ -53,6 +57,14 @@ struct Made {
     order: Option<u8>,
     cache: CacheId,
     cpu: usize,
+    is_unseen: bool,
+}
+
+impl Made {
+    /// A slab that an object told of.
+    fn told(place: Place) -> Self {
+        Self { pfn: place.pfn, order: None, cache: place.cache, cpu: 0, is_unseen: false }
+    }
 }
 
 /// No such thing.
@@ -95,6 +107,8 @@ pub trait Watch {
     fn alloc(&mut self, object: Object, slab: &KernelSlab, event: &Event);
     /// An object was freed; `was` is `Free` when its allocation was not seen.
     fn free(&mut self, object: Object, slab: &KernelSlab, event: &Event);
+    /// Second pass: an object was allocated about now, and no event tells of it.
+    fn unseen_alloc(&mut self, _object: Object, _cpu: usize) {}
 }
 
 /// What could not be taken as said.
@@ -192,8 +206,11 @@ pub struct Follow<'a> {
     before: Vec<Place>,
     /// Runs of pages that the first page map shows in slabs; empty without one.
     slab_runs: Vec<(u32, u32)>,
-    /// In the second pass: the next of `before` that came in the recording.
-    next_late: usize,
+    /// In the first pass: objects that processors passed over.
+    passed: Option<Passed>,
+    /// In the second pass: what came unseen, and by first page which slabs are still to come.
+    unseen: Option<&'a Unseen>,
+    to_come: HashMap<u32, Vec<u32>>,
     last_large: (u32, u64),
     late_frees: bool,
     /// Migrate type by cache.
@@ -223,7 +240,9 @@ impl<'a> Follow<'a> {
             known: None,
             before: Vec::new(),
             slab_runs: Vec::new(),
-            next_late: 0,
+            passed: Some(Passed::default()),
+            unseen: None,
+            to_come: HashMap::new(),
             last_large: (0, 0),
             late_frees: false,
             migrates: Vec::new(),
@@ -242,15 +261,17 @@ impl<'a> Follow<'a> {
         &mut self,
         marks: &'a Marks,
         before: &[Place],
+        unseen: &'a Unseen,
         caches: &Caches,
         watch: &mut impl Watch,
     ) {
         self.known = Some((marks, 0));
         self.before = before.to_vec();
+        self.passed = None;
         for (number, place) in before.iter().enumerate().filter(|(_, place)| !place.is_late) {
-            let made = Made { pfn: place.pfn, order: None, cache: place.cache, cpu: 0 };
-            self.create(made, number as u32, caches, watch);
+            self.create(Made::told(*place), number as u32, caches, watch);
         }
+        self.expect(unseen);
     }
 
     /// Runs of pages that were in slabs when the first page map was read, by rising page frame.
@@ -304,7 +325,7 @@ impl<'a> Follow<'a> {
 
     /// Ends the first pass.
     #[must_use]
-    pub fn into_marks(mut self) -> (Marks, Vec<Place>, FollowCounts) {
+    pub fn into_marks(mut self) -> (Marks, Vec<Place>, Vec<Arrival>, FollowCounts) {
         for candidate in std::mem::take(&mut self.candidates) {
             if candidate.looks == Looks::Slab {
                 self.counts.nameless_slabs += 1;
@@ -312,7 +333,8 @@ impl<'a> Follow<'a> {
             }
         }
         self.marks.list.sort_unstable();
-        (self.marks, self.before, self.counts)
+        let found = self.passed.map_or_else(Vec::new, |passed| passed.found);
+        (self.marks, self.before, found, self.counts)
     }
 
     /// An object event. Answers its cache.
@@ -350,6 +372,9 @@ impl<'a> Follow<'a> {
         let object_number = slab.first + index;
         let was = self.states[object_number as usize];
         let object = Object { slab: number, number: object_number, cache: slab.cache, was };
+        if self.passed.is_some() {
+            self.pass_over(object, event, is_alloc, caches);
+        }
         if is_alloc {
             self.counts.hidden_frees += u64::from(was == State::Live);
             let owed = was == State::Live && self.late_frees;

@@ -11,6 +11,7 @@ use kmemlab_trace::snapshot::SlabRow;
 
 use super::caches::{CacheId, Caches};
 use super::follow::{KernelSlab, NONE, Object, Place, State, Watch};
+use super::unseen::{Arrival, Came, LateSlab};
 
 /// A slab from before the recording.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -97,6 +98,17 @@ pub struct SlabTraffic {
     pub free: i64,
 }
 
+/// When a slab that no page event told of was first named.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    at_ns: u64,
+    gone_ns: u64,
+    cpu: u16,
+    /// By an allocation; `None` before its first event.
+    by_alloc: Option<bool>,
+    order: u8,
+}
+
 /// The listener of the first pass.
 #[derive(Clone, Debug, Default)]
 pub struct Learning {
@@ -108,8 +120,17 @@ pub struct Learning {
     pub sheaves: Vec<bool>,
     /// By cache: partial slabs that a processor keeps.
     pub stack_slabs: Vec<u32>,
+    /// Time of the event being heard.
+    pub now_ns: u64,
     /// By cache: processors that had to make a slab.
     dry: Vec<Vec<u16>>,
+    /// By cache: when the first of them had to.
+    dry_ns: Vec<u64>,
+    /// By the number of the slab from before.
+    named: Vec<Named>,
+    /// Slabs from before and objects in them, by place, that were free when an event first named
+    /// the slab.
+    open: Vec<(u32, u16)>,
     /// By cache and processor: the slab from before, or `NONE`, that it allocates from.
     current: Vec<Vec<u32>>,
 }
@@ -140,6 +161,13 @@ impl Learning {
         let dry = &mut self.dry[cache.index()];
         if !dry.contains(&cpu) {
             dry.push(cpu);
+        }
+        if self.dry_ns.len() <= cache.index() {
+            self.dry_ns.resize(cache.index() + 1, 0);
+        }
+        let first = &mut self.dry_ns[cache.index()];
+        if *first == 0 {
+            *first = self.now_ns;
         }
     }
 
@@ -175,6 +203,53 @@ impl Learning {
         {
             spent.is_spent = true;
         }
+    }
+
+    /// Slabs that came in the recording without an event.
+    #[must_use]
+    pub fn late_slabs(&self) -> Vec<LateSlab> {
+        let mut late = Vec::new();
+        let mut number_of = vec![NONE; self.learned.places.len()];
+        let places = self.learned.places.iter().zip(&self.named).enumerate();
+        for (number, (place, named)) in places.filter(|(_, (place, _))| place.is_late) {
+            number_of[number] = late.len() as u32;
+            late.push(LateSlab {
+                place: *place,
+                pages: 1 << named.order,
+                free: Vec::new(),
+                named_ns: named.at_ns,
+                gone_ns: named.gone_ns,
+                cpu: named.cpu,
+                is_taken: named.by_alloc == Some(true),
+            });
+        }
+        for (before, place) in &self.open {
+            if let Some(slab) = late.get_mut(number_of[*before as usize] as usize) {
+                slab.free.push(*place);
+            }
+        }
+        late
+    }
+
+    /// Objects that were free at the start in slabs that no event names, and cannot have been any
+    /// more when a processor had to make a slab: the node's list was empty then. Others'
+    /// processors may hold some of the slabs. They count as allocated where at least as many other
+    /// objects that came unseen, `found` by cache, lived until an event freed them.
+    #[must_use]
+    pub fn spent_unseen(&self, caches: &Caches, cpus: usize, found: &[u64]) -> Vec<Arrival> {
+        let mut arrivals = Vec::new();
+        for (index, cache) in caches.list().iter().enumerate() {
+            let dry = self.dry_ns.get(index).copied().unwrap_or(0);
+            let others = cpus.saturating_sub(1) as u64;
+            let held = others * u64::from(cache.cpu_partial_slabs) * u64::from(cache.objects);
+            let id = CacheId(index as u16);
+            let free = self.learned.cache(id).nameless_free.saturating_sub(held);
+            if dry > 0 && free > 0 && found.get(index).is_some_and(|found| *found >= free) {
+                let cpu = self.dry[index].first().copied().unwrap_or(0);
+                arrivals.push(Arrival { at_ns: dry, cpu, came: Came::Objects(id, free) });
+            }
+        }
+        arrivals
     }
 
     /// Slabs that came in the recording are not part of the start.
@@ -234,6 +309,13 @@ impl Watch for Learning {
             return;
         }
         self.learned.before.push(BeforeSlab { objects: slab.objects, ..BeforeSlab::default() });
+        self.named.push(Named {
+            at_ns: self.now_ns,
+            gone_ns: u64::MAX,
+            cpu: cpu as u16,
+            by_alloc: None,
+            order: slab.order,
+        });
         self.learned.cache_mut(slab.cache).slabs.push(slab.before);
     }
 
@@ -249,6 +331,9 @@ impl Watch for Learning {
             let untouched = states.iter().filter(|state| **state == State::Untouched).count();
             before.free += untouched as u16;
             before.is_released = true;
+            self.named[slab.before as usize].gone_ns = self.now_ns;
+            let untouched = (0u16..).zip(states).filter(|(_, it)| **it == State::Untouched);
+            self.open.extend(untouched.map(|(place, _)| (slab.before, place)));
         }
     }
 
@@ -263,6 +348,7 @@ impl Watch for Learning {
         if slab.before == NONE {
             return;
         }
+        self.named[slab.before as usize].by_alloc.get_or_insert(true);
         if !has_sheaves && !self.learned.before[slab.before as usize].is_taken {
             let was_full = self.must_have_been_full(object.cache, cpu);
             self.learned.before[slab.before as usize].is_spent |= was_full;
@@ -273,6 +359,9 @@ impl Watch for Learning {
         let before = &mut self.learned.before[slab.before as usize];
         let is_free_at_start = object.was == State::Untouched && !before.is_spent;
         before.free += u16::from(is_free_at_start);
+        if is_free_at_start {
+            self.open.push((slab.before, (object.number - slab.first) as u16));
+        }
         let is_first = !before.is_taken;
         before.is_taken = true;
         let start = self.learned.cache_mut(object.cache);
@@ -284,7 +373,10 @@ impl Watch for Learning {
         }
     }
 
-    fn free(&mut self, object: Object, _: &KernelSlab, _: &Event) {
+    fn free(&mut self, object: Object, slab: &KernelSlab, _: &Event) {
+        if let Some(named) = self.named.get_mut(slab.before as usize) {
+            named.by_alloc.get_or_insert(false);
+        }
         self.traffic_of(object.cache).free += i64::from(object.was != State::Free);
     }
 }

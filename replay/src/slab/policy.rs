@@ -2,7 +2,7 @@
 //! back. One file and one line in [`ALL`] make a policy.
 
 use super::caches::{CacheId, Caches};
-use super::learning::{BeforeSlab, Learned};
+use super::learning::Learned;
 
 /// The policy's own name for an object: where it put it.
 pub type Token = u32;
@@ -107,8 +107,6 @@ pub trait SlabPolicy: std::fmt::Debug {
     fn seed(&mut self, caches: &Caches, learned: &Learned);
     /// The token of a live object in a slab from before.
     fn before(&mut self, before: u32, cache: CacheId) -> Token;
-    /// A slab that came to be without an event: it stands beside those from before.
-    fn adopt(&mut self, before: u32, cache: CacheId, learned: &BeforeSlab);
     /// Makes room for caches that came to be known since.
     fn learn(&mut self, caches: &Caches);
     /// Serves a request.

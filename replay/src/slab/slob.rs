@@ -3,7 +3,7 @@
 
 use super::caches::{CacheId, Caches};
 use super::follow::NONE;
-use super::learning::{BeforeSlab, Learned};
+use super::learning::Learned;
 use super::policy::{
     Ask, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, SlabPolicy, Token,
 };
@@ -266,15 +266,6 @@ impl SlabPolicy for Slob {
 
     fn before(&mut self, before: u32, _: CacheId) -> Token {
         self.before.get_mut(before as usize).and_then(Vec::pop).unwrap_or(NO_TOKEN)
-    }
-
-    fn adopt(&mut self, before: u32, cache: CacheId, learned: &BeforeSlab) {
-        let ask = Ask { cache, cpu: 0, bytes: self.caches[cache.index()].stride, may_block: true };
-        let live = learned.objects.saturating_sub(learned.free);
-        let tokens = (0..live).map(|_| self.alloc(&ask)).collect();
-        if let Some(place) = self.before.get_mut(before as usize) {
-            *place = tokens;
-        }
     }
 
     fn learn(&mut self, caches: &Caches) {

@@ -5,7 +5,7 @@
 
 use super::caches::{CacheId, Caches};
 use super::follow::NONE;
-use super::learning::{BeforeSlab, Learned};
+use super::learning::Learned;
 use super::policy::{
     Ask, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, SlabPolicy, Token,
 };
@@ -367,25 +367,6 @@ impl SlabPolicy for Slub {
 
     fn starts_compact(&self) -> bool {
         !self.moved.is_empty()
-    }
-
-    fn adopt(&mut self, before: u32, cache: CacheId, learned: &BeforeSlab) {
-        let held = learned.objects.max(1);
-        let used = held - learned.free.min(held);
-        if !self.moved.is_empty() {
-            let tokens = (0..used).map(|_| self.slab_alloc(cache, 0)).collect();
-            if let Some(place) = self.moved.get_mut(before as usize) {
-                *place = tokens;
-            }
-            return;
-        }
-        let number = self.place_slab(cache, held, used, Origin::Before(before));
-        if let Some(token) = self.before.get_mut(before as usize) {
-            *token = number;
-        }
-        if used < held {
-            self.link_tail(cache, number);
-        }
     }
 
     fn learn(&mut self, caches: &Caches) {

@@ -10,7 +10,7 @@ use crate::policy::PolicySet;
 use crate::policy::slab::Host;
 use crate::slab::caches::{Cache, CacheId, Caches};
 use crate::slab::follow::{Follow, KernelSlab, NONE, Object, State, Watch};
-use crate::slab::learning::{BeforeSlab, Learned};
+use crate::slab::learning::Learned;
 use crate::slab::policy::{Ask, CacheCounts, NO_TOKEN, PageRequest, SlabPolicy, Token};
 use crate::slab::samples::SlabSample;
 
@@ -67,8 +67,6 @@ pub(super) struct Drive {
     policy: Box<dyn SlabPolicy>,
     /// By object row: where the policy put it.
     tokens: Vec<Token>,
-    /// By slab from before.
-    learned: Vec<BeforeSlab>,
     /// By slab from before: objects free at the start that were not allocated yet.
     left_free: Vec<u16>,
     recorded: Vec<Recorded>,
@@ -97,7 +95,6 @@ pub(super) struct Drive {
     rows: Option<Vec<CacheSample>>,
     followed: (u64, u64, u64),
     last: Vec<(SlabRow, CacheCounts, u64)>,
-    is_started: bool,
 }
 
 impl Drive {
@@ -107,7 +104,6 @@ impl Drive {
         let mut drive = Self {
             policy,
             tokens: Vec::new(),
-            learned: learned.before.clone(),
             left_free: learned.before.iter().map(|slab| slab.free).collect(),
             recorded: Vec::new(),
             strides: Vec::new(),
@@ -130,7 +126,6 @@ impl Drive {
             rows: None,
             followed: (0, 0, 0),
             last: Vec::new(),
-            is_started: false,
         };
         drive.learn(&ground.caches);
         drive.live = live_at_start(ground, learned);
@@ -145,7 +140,6 @@ impl Drive {
     /// The layer starts; slabs from before are known.
     pub(super) fn begin(&mut self, caches: &Caches, learned: &Learned) {
         self.policy.seed(caches, learned);
-        self.is_started = true;
     }
 
     /// Every cache at every sample is wanted.
@@ -227,6 +221,20 @@ impl Drive {
     /// The policy.
     pub(super) fn policy(&self) -> &dyn SlabPolicy {
         &*self.policy
+    }
+
+    /// Objects that no event ever names are allocated.
+    pub(super) fn arrive(&mut self, cache: CacheId, objects: u64, cpu: usize) {
+        for _ in 0..objects {
+            self.alloc_unseen(cache, cpu);
+        }
+        self.live += objects;
+    }
+
+    fn alloc_unseen(&mut self, cache: CacheId, cpu: usize) -> Token {
+        self.recorded[cache.index()].hidden_allocs += 1;
+        let bytes = self.strides[cache.index()];
+        self.policy.alloc(&Ask { cache, cpu, bytes, may_block: true })
     }
 
     fn moment(&self) -> Vec<Moment> {
@@ -378,11 +386,7 @@ impl Watch for Drive {
         if let Some(recorded) = self.recorded.get_mut(slab.cache.index()) {
             recorded.slabs += 1;
             recorded.made += u64::from(slab.before == NONE);
-            if self.is_started && slab.before != NONE {
-                recorded.unseen_slabs += 1;
-                let learned = self.learned.get(slab.before as usize).copied().unwrap_or_default();
-                self.policy.adopt(slab.before, slab.cache, &learned);
-            }
+            recorded.unseen_slabs += u64::from(slab.is_unseen);
         }
     }
 
@@ -442,11 +446,7 @@ impl Watch for Drive {
                 self.live = self.live.saturating_sub(1);
                 self.policy.before(slab.before, object.cache)
             }
-            State::Free => {
-                recorded.hidden_allocs += 1;
-                let bytes = self.strides[object.cache.index()];
-                self.policy.alloc(&Ask { cache: object.cache, cpu, bytes, may_block: true })
-            }
+            State::Free => self.alloc_unseen(object.cache, cpu),
             State::Live | State::Owed => {
                 self.live = self.live.saturating_sub(1);
                 self.tokens[place]
@@ -456,5 +456,11 @@ impl Watch for Drive {
         if token != NO_TOKEN {
             self.policy.free(token, object.cache, cpu);
         }
+    }
+
+    fn unseen_alloc(&mut self, object: Object, cpu: usize) {
+        self.live += 1;
+        self.peak_live = self.peak_live.max(self.live);
+        self.tokens[object.number as usize] = self.alloc_unseen(object.cache, cpu);
     }
 }

@@ -14,6 +14,7 @@ use crate::policy::PolicySet;
 use crate::slab::caches::CacheId;
 use crate::slab::follow::{Follow, NONE};
 use crate::slab::policy::{Origin, PageRequest};
+use crate::slab::unseen::{Arrival, Came};
 use crate::vmap::drive::VmapDrive;
 
 /// The layers in their second pass.
@@ -24,6 +25,8 @@ pub(super) struct Layers<'a> {
     follow: Follow<'a>,
     areas: VmapDrive<'a>,
     names: Names,
+    /// What comes without an event, still to come.
+    arrivals: &'a [Arrival],
     cpu: usize,
     /// The page model runs.
     has_begun: bool,
@@ -39,7 +42,8 @@ impl<'a> Layers<'a> {
         let mut drive = Drive::new(ground, &first.slabs, set);
         let areas = VmapDrive::new(ground.vmap(set), &ground.vmap_samples, &first.areas);
         let mut follow = ground.follow();
-        follow.start_from(&first.marks, &first.slabs.places, &ground.caches, &mut drive);
+        let places = &first.slabs.places;
+        follow.start_from(&first.marks, places, &first.unseen, &ground.caches, &mut drive);
         drive.begin(&ground.caches, &first.slabs);
         Self {
             ground: Ground { vmap_samples: Vec::new(), ..ground.clone() },
@@ -47,6 +51,7 @@ impl<'a> Layers<'a> {
             follow,
             areas,
             names: Names::default(),
+            arrivals: &first.unseen.arrivals,
             cpu: 0,
             has_begun: false,
             backed: HashMap::new(),
@@ -70,9 +75,28 @@ impl<'a> Layers<'a> {
             self.areas.event(event);
             return Step::Other;
         }
+        if self.arrivals.first().is_some_and(|next| next.at_ns <= event.time.0) {
+            self.arrive(event.time.0);
+        }
         self.drive.time(event.time.0, &self.ground);
         let Self { follow, ground, names, drive, .. } = self;
         step(follow, ground, event, names, drive)
+    }
+
+    /// What came without an event until now.
+    fn arrive(&mut self, now: u64) {
+        while let Some((next, rest)) = self.arrivals.split_first()
+            && next.at_ns <= now
+        {
+            self.arrivals = rest;
+            self.drive.time(next.at_ns, &self.ground);
+            match next.came {
+                Came::Objects(cache, objects) => {
+                    self.drive.arrive(cache, objects, usize::from(next.cpu));
+                }
+                _ => self.follow.arrive(next, &self.ground.caches, &mut self.drive),
+            }
+        }
     }
 
     /// Nobody serves the layers' requests for pages.

@@ -40,7 +40,8 @@ impl Follow<'_> {
             };
             self.counts.slab_pages_allocs += 1;
             self.note_migrate(cache, event.migrate);
-            let made = Made { pfn, order: Some(event.order.min(MAX_ORDER)), cache, cpu };
+            let made =
+                Made { pfn, order: Some(event.order.min(MAX_ORDER)), cache, cpu, is_unseen: false };
             return Some(self.create(made, NONE, caches, watch));
         }
         let looks = self.looks(event, caches);
@@ -139,18 +140,22 @@ impl Follow<'_> {
             self.candidates[number as usize].looks = Looks::Other;
             self.free_candidates.push(number);
             self.marks.list.push((candidate.sequence, cache));
-            let made = Made { pfn: head, order: Some(candidate.order), cache, cpu };
+            let order = Some(candidate.order);
+            let made = Made { pfn: head, order, cache, cpu, is_unseen: false };
             return self.create(made, NONE, caches, watch);
         }
         let order = caches.get(cache).map_or(0, |cache| cache.order);
         let head = pfn >> order << order;
-        let is_late = note != Note::None || self.known.is_some() || !self.was_slab(head);
-        let before = self.untold(Place { pfn: head, cache, is_late });
-        let made = Made { pfn: head, order: None, cache, cpu };
-        let number = self.create(made, before, caches, watch);
-        if !self.early.is_empty() {
-            self.recall_early(number, caches);
+        if self.known.is_some() {
+            return self.come_late(head, cache, cpu, caches, watch);
         }
+        let is_late = note != Note::None || !self.was_slab(head);
+        let place = Place { pfn: head, cache, is_late };
+        self.counts.unseen_slabs += u64::from(is_late);
+        self.before.push(place);
+        let before = self.before.len() as u32 - 1;
+        let number = self.create(Made { cpu, ..Made::told(place) }, before, caches, watch);
+        self.recall_early(number, caches);
         number
     }
 
@@ -160,31 +165,26 @@ impl Follow<'_> {
         self.slab_runs.is_empty() || after > 0 && pfn < self.slab_runs[after - 1].1
     }
 
-    /// The number of a slab that no page event told of.
-    fn untold(&mut self, place: Place) -> u32 {
-        self.counts.unseen_slabs += u64::from(place.is_late);
-        if self.known.is_none() {
-            self.before.push(place);
-            return self.before.len() as u32 - 1;
-        }
-        while let Some(known) = self.before.get(self.next_late) {
-            self.next_late += 1;
-            if known.is_late {
-                return self.next_late as u32 - 1;
-            }
-        }
-        NONE
-    }
-
     /// Objects freed before it was known that their page is a slab.
     pub(super) fn recall_early(&mut self, number: u32, caches: &Caches) {
-        let slab = self.slabs[number as usize];
-        for page in slab.pfn..slab.pfn + (1 << slab.order) {
-            for address in self.early.remove(&page).unwrap_or_default() {
-                if let Some(index) = self.index_in(&slab, address, caches) {
-                    self.states[(slab.first + index) as usize] = State::Free;
-                }
-            }
+        let first = self.slabs[number as usize].first;
+        for index in self.early_in(number, caches) {
+            self.states[(first + index) as usize] = State::Free;
         }
+    }
+
+    /// Their places in the slab.
+    pub(super) fn early_in(&mut self, number: u32, caches: &Caches) -> Vec<u32> {
+        let slab = self.slabs[number as usize];
+        let mut found = Vec::new();
+        if self.early.is_empty() {
+            return found;
+        }
+        for page in slab.pfn..slab.pfn + (1 << slab.order) {
+            let addresses = self.early.remove(&page).unwrap_or_default();
+            let places = addresses.iter().filter_map(|it| self.index_in(&slab, *it, caches));
+            found.extend(places);
+        }
+        found
     }
 }
