@@ -401,20 +401,11 @@ fn unseen(
     found: Vec<Arrival>,
 ) -> Result<Unseen, ReplayError> {
     let mut unseen = Unseen { slabs: learning.late_slabs(), arrivals: found };
-    let mut objects = vec![0; ground.caches.list().len()];
-    for slab in &unseen.slabs {
-        let cache = slab.place.cache;
-        let held = ground.caches.get(cache).map_or(0, |cache| usize::from(cache.objects));
-        objects[cache.index()] += held.saturating_sub(slab.free.len()) as u64;
-    }
-    let cpus = ground.machine.cpus;
-    unseen.arrivals.extend(learning.spent_unseen(&ground.caches, cpus, &objects));
-    let pages = if unseen.slabs.iter().all(|slab| slab.is_taken) || !ground.has_pages {
-        UnseenPages::default()
-    } else {
-        unseen_pages(recording, &unseen.slabs)?
-    };
+    let is_told = unseen.slabs.iter().all(|slab| slab.is_taken) || !ground.has_pages;
+    let pages =
+        if is_told { UnseenPages::default() } else { unseen_pages(recording, &unseen.slabs)? };
     unseen.date(&pages);
+    unseen.add(learning.spent_unseen(&ground.caches, ground.machine.cpus, &unseen));
     Ok(unseen)
 }
 

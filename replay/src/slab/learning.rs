@@ -11,7 +11,7 @@ use kmemlab_trace::snapshot::SlabRow;
 
 use super::caches::{CacheId, Caches};
 use super::follow::{KernelSlab, NONE, Object, Place, State, Watch};
-use super::unseen::{Arrival, Came, LateSlab};
+use super::unseen::{Arrival, Came, LateSlab, Unseen};
 
 /// A slab from before the recording.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -232,21 +232,30 @@ impl Learning {
     }
 
     /// Objects that were free at the start in slabs that no event names, and cannot have been any
-    /// more when a processor had to make a slab: the node's list was empty then. Others'
-    /// processors may hold some of the slabs. They count as allocated where at least as many other
-    /// objects that came unseen, `found` by cache, lived until an event freed them.
+    /// more when a slab was made: the node's list was empty then. Other processors may hold some of
+    /// those slabs. The objects count as allocated where at least as many that came unseen lived
+    /// until an event freed them.
     #[must_use]
-    pub fn spent_unseen(&self, caches: &Caches, cpus: usize, found: &[u64]) -> Vec<Arrival> {
+    pub fn spent_unseen(&self, caches: &Caches, cpus: usize, unseen: &Unseen) -> Vec<Arrival> {
+        let mut found = vec![0; caches.list().len()];
+        for slab in &unseen.slabs {
+            let cache = slab.place.cache;
+            let held = caches.get(cache).map_or(0, |cache| usize::from(cache.objects));
+            found[cache.index()] += held.saturating_sub(slab.free.len()) as u64;
+        }
+        let first = unseen.first_slabs();
         let mut arrivals = Vec::new();
         for (index, cache) in caches.list().iter().enumerate() {
-            let dry = self.dry_ns.get(index).copied().unwrap_or(0);
+            let id = CacheId(index as u16);
+            let seen = self.dry_ns.get(index).copied().filter(|at_ns| *at_ns > 0);
+            let dry = seen.into_iter().chain(first.get(&id).copied()).min();
             let others = cpus.saturating_sub(1) as u64;
             let held = others * u64::from(cache.cpu_partial_slabs) * u64::from(cache.objects);
-            let id = CacheId(index as u16);
             let free = self.learned.cache(id).nameless_free.saturating_sub(held);
-            if dry > 0 && free > 0 && found.get(index).is_some_and(|found| *found >= free) {
-                let cpu = self.dry[index].first().copied().unwrap_or(0);
-                arrivals.push(Arrival { at_ns: dry, cpu, came: Came::Objects(id, free) });
+            if let Some(at_ns) = dry
+                && (1..=found[index]).contains(&free)
+            {
+                arrivals.push(Arrival { at_ns, cpu: 0, came: Came::Objects(id, free) });
             }
         }
         arrivals

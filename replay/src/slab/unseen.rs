@@ -107,7 +107,7 @@ impl UnseenPages {
 }
 
 impl Unseen {
-    /// Dates the slabs by what the mirror tells of their pages, and puts all in order.
+    /// Dates the slabs by what the mirror tells of their pages.
     pub fn date(&mut self, pages: &UnseenPages) {
         let mut signs: Vec<u64> = self.arrivals.iter().map(|arrival| arrival.at_ns).collect();
         let taken = self.slabs.iter().filter(|slab| slab.is_taken);
@@ -118,6 +118,25 @@ impl Unseen {
             let cpu = self.slabs[number as usize].cpu;
             self.arrivals.push(Arrival { at_ns, cpu, came: Came::Slab(number) });
         }
+        self.arrivals.sort_by_key(|arrival| arrival.at_ns);
+    }
+
+    /// When the first slab of a cache came, by cache.
+    #[must_use]
+    pub fn first_slabs(&self) -> HashMap<CacheId, u64> {
+        let mut first = HashMap::new();
+        for arrival in &self.arrivals {
+            if let Came::Slab(number) = arrival.came {
+                let cache = self.slabs[number as usize].place.cache;
+                first.entry(cache).or_insert(arrival.at_ns);
+            }
+        }
+        first
+    }
+
+    /// Adds what came before anything else of the same moment.
+    pub fn add(&mut self, arrivals: Vec<Arrival>) {
+        self.arrivals.splice(0..0, arrivals);
         self.arrivals.sort_by_key(|arrival| arrival.at_ns);
     }
 
@@ -135,6 +154,7 @@ impl Unseen {
             }
         }
         unknown.sort_by_key(|number| self.slabs[*number].named_ns);
+        let (most, all) = self.scale(&known.missing, &unknown);
         let mut waiting = unknown.iter().filter(|at| !self.slabs[**at].is_taken).peekable();
         let mut since = 0;
         for sample in &known.missing {
@@ -144,9 +164,10 @@ impl Unseen {
                 if is_there { slab.pages } else { 0 }
             };
             let mut pages: u64 = unknown.iter().map(there).sum();
+            let wanted = sample.pages.saturating_mul(all) / most.max(1);
             let until = signs.partition_point(|sign| *sign <= sample.at_ns);
             let sign = until.checked_sub(1).map(|at| signs[at]).filter(|sign| *sign > since);
-            while pages < sample.pages
+            while pages < wanted
                 && let Some(number) = waiting.next()
             {
                 if dates[*number] > sample.at_ns {
@@ -157,6 +178,18 @@ impl Unseen {
             since = sample.at_ns;
         }
         dates
+    }
+}
+
+impl Unseen {
+    /// Most pages missing at a sample, and the pages of the slabs that may be meant. Other pages
+    /// that came unseen make it fewer than they are: what is missing tells their course.
+    fn scale(&self, missing: &[Missing], unknown: &[usize]) -> (u64, u64) {
+        let Some(peak) = missing.iter().max_by_key(|sample| sample.pages) else { return (1, 1) };
+        let of = unknown.iter().map(|number| &self.slabs[*number]);
+        let later = of.filter(|slab| !slab.is_taken && slab.named_ns > peak.at_ns);
+        let all: u64 = later.map(|slab| slab.pages).sum();
+        (peak.pages, all.max(peak.pages))
     }
 }
 
