@@ -159,20 +159,26 @@ impl Snapshots {
         self.zoneinfo()?;
         self.take(pagetypeinfo::PATH, pagetypeinfo::parse, Shot::Pagetypeinfo)?;
         self.take(vmstat::PATH, vmstat::parse, Shot::Vmstat)?;
-        self.slab_detail()?;
+        if self.with_slab_detail {
+            self.slab_detail()?
+        } else {
+            self.slab_limits()?
+        }
         self.take(slabinfo::PATH, slabinfo::parse, Shot::Slabinfo)?;
         self.vmallocinfo()
     }
 
-    fn slab_detail(&mut self) -> Result<(), Closed> {
-        if !self.with_slab_detail {
-            return Ok(());
-        }
-        let rows = self.root.read(slabinfo::PATH).ok().and_then(|text| slabinfo::parse(&text).ok());
-        let caches: Vec<String> =
-            rows.unwrap_or_default().into_iter().map(|row| row.cache).collect();
+    /// What `/sys/kernel/slab` tells without disturbing anything.
+    fn slab_limits(&mut self) -> Result<(), Closed> {
         let before = clock::now();
-        let rows = slab_detail::take(&self.root, &caches);
+        let rows = slab_detail::look(&self.root, &self.caches());
+        let stamp = Stamp { before, after: clock::now() };
+        if rows.is_empty() { Ok(()) } else { self.send(Shot::SlabDetail(stamp, rows)) }
+    }
+
+    fn slab_detail(&mut self) -> Result<(), Closed> {
+        let before = clock::now();
+        let rows = slab_detail::take(&self.root, &self.caches());
         let stamp = Stamp { before, after: clock::now() };
         let why = if rows.is_empty() {
             "--slab-detail: there is no /sys/kernel/slab here, or we may not write to it"
@@ -181,6 +187,12 @@ impl Snapshots {
         };
         self.note(why.to_owned());
         if rows.is_empty() { Ok(()) } else { self.send(Shot::SlabDetail(stamp, rows)) }
+    }
+
+    /// The caches that `/proc/slabinfo` names.
+    fn caches(&self) -> Vec<String> {
+        let rows = self.root.read(slabinfo::PATH).ok().and_then(|text| slabinfo::parse(&text).ok());
+        rows.unwrap_or_default().into_iter().map(|row| row.cache).collect()
     }
 
     fn steady(&mut self, tick: u64) -> Result<(), Closed> {
@@ -198,7 +210,9 @@ impl Snapshots {
         let tasks = self.tasks.scan(&self.root);
         self.send(Shot::Tasks(tasks))?;
         self.vmallocinfo()?;
-        self.slab_detail()?;
+        if self.with_slab_detail {
+            self.slab_detail()?;
+        }
         self.take(slabinfo::PATH, slabinfo::parse, Shot::Slabinfo)?;
         self.take(vmstat::PATH, vmstat::parse, Shot::Vmstat)?;
         self.take(pagetypeinfo::PATH, pagetypeinfo::parse, Shot::Pagetypeinfo)?;

@@ -163,13 +163,19 @@ pub const SLABINFO: TableSpec = TableSpec {
 pub const SLAB_DETAIL: TableSpec = TableSpec {
     name: "slab_detail",
     file: "snapshots/slab_detail.arrows",
-    help: "/sys/kernel/slab: one file of one cache a row; with --slab-detail only",
+    help: "/sys/kernel/slab: one file of one cache a row; limits and what processors keep, the rest \
+           with --slab-detail only",
     columns: &[
         BEFORE,
         AFTER,
         col("cache", Word, "cache name, as in slabinfo"),
-        col("key", Word, "the file's name; shrunk: the recorder had the cache shrunk then"),
-        col("value", I64, "the first number in it"),
+        col(
+            "key",
+            Word,
+            "the file's name; slabs_cpu_partial.N: of processor N; shrunk: the recorder had the cache \
+             shrunk then",
+        ),
+        col("value", I64, "the first number in it; of slabs_cpu_partial the slabs"),
     ],
 };
 

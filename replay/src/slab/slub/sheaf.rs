@@ -7,6 +7,9 @@ use crate::slab::policy::Token;
 /// Full sheaves, and empty ones, that a barn keeps (`MAX_FULL_SHEAVES`, `MAX_EMPTY_SHEAVES`).
 const BARN: usize = 10;
 
+/// Objects of other slabs after which a search for more of the same ends.
+const LOOK_AHEAD: usize = 3;
+
 /// The sheaves of a cache (`struct slub_percpu_sheaves`, `struct node_barn`).
 #[derive(Clone, Debug)]
 pub(super) struct Sheaves {
@@ -111,8 +114,28 @@ impl Slub {
             }
         }
         holder.main.push(token);
-        for token in flushed {
-            self.slab_free(token, cpu);
+        self.free_bulk(&mut flushed, cpu);
+    }
+
+    /// `__kmem_cache_free_bulk`, `build_detached_freelist`: from the last object on; those of the
+    /// same slab go with it, as long as no third object of another slab has come between.
+    fn free_bulk(&mut self, tokens: &mut Vec<Token>, cpu: usize) {
+        while let Some(slab) = tokens.pop() {
+            self.slab_free(slab, cpu);
+            let (mut left, mut others) = (tokens.len(), 0);
+            for at in (0..tokens.len()).rev() {
+                if tokens[at] == slab {
+                    self.slab_free(slab, cpu);
+                    left -= 1;
+                    tokens.swap(at, left);
+                } else {
+                    others += 1;
+                    if others == LOOK_AHEAD {
+                        break;
+                    }
+                }
+            }
+            tokens.truncate(left);
         }
     }
 
@@ -120,8 +143,8 @@ impl Slub {
     pub(super) fn sheaf_flush(&mut self, cache: CacheId, cpu: usize) {
         let Some(sheaves) = self.sheaves(cache) else { return };
         let holder = std::mem::take(&mut sheaves.cpus[cpu]);
-        for token in holder.main.into_iter().chain(holder.spare.into_iter().flatten()) {
-            self.slab_free(token, cpu);
+        for sheaf in [Some(holder.main), holder.spare].into_iter().flatten() {
+            self.free_bulk(&mut { sheaf }, cpu);
         }
     }
 
@@ -129,8 +152,8 @@ impl Slub {
     pub(super) fn barn_shrink(&mut self, cache: CacheId) {
         let Some(sheaves) = self.sheaves(cache) else { return };
         sheaves.empty = 0;
-        for token in std::mem::take(&mut sheaves.full).into_iter().flatten() {
-            self.slab_free(token, 0);
+        for mut sheaf in std::mem::take(&mut sheaves.full) {
+            self.free_bulk(&mut sheaf, 0);
         }
     }
 }
