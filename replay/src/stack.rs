@@ -401,10 +401,12 @@ fn unseen(
     found: Vec<Arrival>,
 ) -> Result<Unseen, ReplayError> {
     let mut unseen = Unseen { slabs: learning.late_slabs(), arrivals: found };
+    let freed = learning.freed.clone();
     let is_told = unseen.slabs.iter().all(|slab| slab.is_taken) || !ground.has_pages;
     let pages =
         if is_told { UnseenPages::default() } else { unseen_pages(recording, &unseen.slabs)? };
     unseen.date(&pages);
+    unseen.add(freed);
     unseen.add(learning.spent_unseen(&ground.caches, ground.machine.cpus, &unseen));
     Ok(unseen)
 }

@@ -109,6 +109,8 @@ pub trait Watch {
     fn free(&mut self, object: Object, slab: &KernelSlab, event: &Event);
     /// Second pass: an object was allocated about now, and no event tells of it.
     fn unseen_alloc(&mut self, _object: Object, _cpu: usize) {}
+    /// Second pass: an object was freed about now, and no event tells of it.
+    fn unseen_free(&mut self, _object: Object, _cpu: usize) {}
 }
 
 /// What could not be taken as said.

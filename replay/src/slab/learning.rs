@@ -126,6 +126,12 @@ pub struct Learning {
     dry: Vec<Vec<u16>>,
     /// By cache: when the first of them had to.
     dry_ns: Vec<u64>,
+    /// By object row: when it was allocated.
+    alloc_ns: Vec<u64>,
+    /// By cache: when slabs went whose objects were thought live, and on which processor.
+    batches: Vec<Vec<(u64, u16)>>,
+    /// Frees that no event showed.
+    pub freed: Vec<Arrival>,
     /// By the number of the slab from before.
     named: Vec<Named>,
     /// Slabs from before and objects in them, by place, that were free when an event first named
@@ -202,6 +208,24 @@ impl Learning {
             && let Some(spent) = self.learned.before.get_mut(old as usize)
         {
             spent.is_spent = true;
+        }
+    }
+
+    /// An object that is allocated while live was freed before, and no event told.
+    fn date_free(&mut self, object: Object, event: &Event) {
+        let row = object.number as usize;
+        if self.alloc_ns.len() <= row {
+            self.alloc_ns.resize(row + 1, 0);
+        }
+        let since = std::mem::replace(&mut self.alloc_ns[row], event.time.0);
+        if object.was != State::Live {
+            return;
+        }
+        let Some(batches) = self.batches.get(object.cache.index()) else { return };
+        let next = batches.partition_point(|(at_ns, _)| *at_ns <= since);
+        if let Some((at_ns, cpu)) = batches.get(next) {
+            let came = Came::Freed(event.pfn_or_address);
+            self.freed.push(Arrival { at_ns: *at_ns, cpu: *cpu, came });
         }
     }
 
@@ -328,11 +352,17 @@ impl Watch for Learning {
         self.learned.cache_mut(slab.cache).slabs.push(slab.before);
     }
 
-    fn destroyed(&mut self, _: u32, slab: &KernelSlab, states: &[State], _: usize) {
+    fn destroyed(&mut self, _: u32, slab: &KernelSlab, states: &[State], cpu: usize) {
         if slab.cache == CacheId::UNKNOWN {
             return;
         }
         let live = states.iter().filter(|state| matches!(state, State::Live)).count();
+        if live > 0 {
+            if self.batches.len() <= slab.cache.index() {
+                self.batches.resize(slab.cache.index() + 1, Vec::new());
+            }
+            self.batches[slab.cache.index()].push((self.now_ns, cpu as u16));
+        }
         let traffic = self.traffic_of(slab.cache);
         traffic.released += 1;
         traffic.free -= states.len() as i64 - live as i64;
@@ -348,6 +378,7 @@ impl Watch for Learning {
 
     fn alloc(&mut self, object: Object, slab: &KernelSlab, event: &Event) {
         let cpu = event.cpu.0;
+        self.date_free(object, event);
         self.learned.cache_mut(object.cache).note_first(usize::from(cpu), slab.before);
         let has_sheaves = self.sheaves.get(object.cache.index()) == Some(&true);
         if !has_sheaves {

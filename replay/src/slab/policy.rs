@@ -113,6 +113,10 @@ pub trait SlabPolicy: std::fmt::Debug {
     fn alloc(&mut self, ask: &Ask) -> Token;
     /// Takes an object back.
     fn free(&mut self, token: Token, cache: CacheId, cpu: usize);
+    /// Takes back an object that the kernel freed in a batch (`kmem_cache_free_bulk`).
+    fn free_in_batch(&mut self, token: Token, cache: CacheId, cpu: usize) {
+        self.free(token, cache, cpu);
+    }
     /// Time goes on, in nanoseconds.
     fn tick(&mut self, _now_ns: u64) {}
     /// Empties all that processors hold and gives empty slabs back (`shrink` in sysfs).

@@ -400,6 +400,19 @@ impl SlabPolicy for Slub {
         }
     }
 
+    fn free_in_batch(&mut self, token: Token, cache: CacheId, cpu: usize) {
+        self.steps += 1;
+        let cpu = cpu.min(self.cpus - 1);
+        if token as usize >= self.slabs.len() {
+            return;
+        }
+        if self.caches[cache.index()].sheaves.is_some() {
+            self.sheaf_free_rcu(cache, cpu, token);
+        } else {
+            self.slab_free(token, cpu);
+        }
+    }
+
     fn shrink(&mut self, cache: CacheId) {
         for cpu in 0..self.cpus {
             self.sheaf_flush(cache, cpu);

@@ -19,6 +19,8 @@ use super::follow::{NONE, Place};
 pub enum Came {
     /// The object at that address, in a slab that was there.
     Object(u64),
+    /// The object at that address did not come but went: it was freed.
+    Freed(u64),
     /// A slab, by its number among [`Unseen::slabs`], with the objects in it.
     Slab(u32),
     /// Objects that no event ever names, in slabs that no event names either.

@@ -394,7 +394,7 @@ impl Watch for Drive {
         for (index, state) in states.iter().enumerate() {
             let token = self.tokens[slab.first as usize + index];
             if *state == State::Live && token != NO_TOKEN {
-                self.policy.free(token, slab.cache, cpu);
+                self.policy.free_in_batch(token, slab.cache, cpu);
                 self.live = self.live.saturating_sub(1);
                 self.recorded[slab.cache.index()].hidden_frees += 1;
             }
@@ -455,6 +455,15 @@ impl Watch for Drive {
         self.tokens[place] = NO_TOKEN;
         if token != NO_TOKEN {
             self.policy.free(token, object.cache, cpu);
+        }
+    }
+
+    fn unseen_free(&mut self, object: Object, cpu: usize) {
+        self.live = self.live.saturating_sub(1);
+        self.recorded[object.cache.index()].hidden_frees += 1;
+        let token = std::mem::replace(&mut self.tokens[object.number as usize], NO_TOKEN);
+        if token != NO_TOKEN {
+            self.policy.free_in_batch(token, object.cache, cpu);
         }
     }
 

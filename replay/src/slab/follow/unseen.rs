@@ -55,13 +55,18 @@ impl<'a> Follow<'a> {
         let cpu = usize::from(arrival.cpu);
         match arrival.came {
             Came::Object(address) => {
-                let Some(Note::Slab(number)) = self.pfn_of(address).map(|pfn| self.frames.get(pfn))
-                else {
-                    return;
-                };
-                let slab = self.slabs[number as usize];
-                if let Some(index) = self.index_in(&slab, address, caches) {
+                if let Some((number, index)) = self.place_of(address, caches) {
                     self.allocate(number, index, cpu, watch);
+                }
+            }
+            Came::Freed(address) => {
+                if let Some((slab, index)) = self.place_of(address, caches) {
+                    let number = self.slabs[slab as usize].first + index;
+                    let (was, cache) = (State::Live, self.slabs[slab as usize].cache);
+                    if self.states[number as usize] == was {
+                        self.states[number as usize] = State::Free;
+                        watch.unseen_free(Object { slab, number, cache, was }, cpu);
+                    }
                 }
             }
             Came::Slab(number) => {
@@ -97,6 +102,13 @@ impl<'a> Follow<'a> {
         }
         let made = Made { pfn, order: None, cache, cpu, is_unseen: true };
         self.create(made, NONE, caches, watch)
+    }
+
+    /// The slab that an address is in, and its place there.
+    fn place_of(&self, address: u64, caches: &Caches) -> Option<(u32, u32)> {
+        let Note::Slab(number) = self.frames.get(self.pfn_of(address)?) else { return None };
+        let slab = self.slabs[number as usize];
+        Some((number, self.index_in(&slab, address, caches)?))
     }
 
     /// A slab comes with the objects that are in it.

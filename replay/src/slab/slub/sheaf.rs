@@ -23,6 +23,8 @@ pub(super) struct Sheaves {
 struct CpuSheaves {
     main: Vec<Token>,
     spare: Option<Vec<Token>>,
+    /// Objects freed by `kfree_rcu`.
+    rcu: Vec<Token>,
 }
 
 impl Sheaves {
@@ -117,6 +119,24 @@ impl Slub {
         self.free_bulk(&mut flushed, cpu);
     }
 
+    /// `__kfree_rcu_sheaf`, and `rcu_free_sheaf` when the sheaf is full: it goes to the barn, or back
+    /// to the slabs when that has enough. The grace period is over: that is how the free is known.
+    pub(super) fn sheaf_free_rcu(&mut self, cache: CacheId, cpu: usize, token: Token) {
+        let Some(sheaves) = self.sheaves(cache) else { return };
+        let capacity = sheaves.capacity;
+        let holder = &mut sheaves.cpus[cpu];
+        holder.rcu.push(token);
+        if holder.rcu.len() < capacity {
+            return;
+        }
+        let mut sheaf = std::mem::take(&mut holder.rcu);
+        if sheaves.full.len() < BARN {
+            sheaves.full.push(sheaf);
+        } else {
+            self.free_bulk(&mut sheaf, cpu);
+        }
+    }
+
     /// `__kmem_cache_free_bulk`, `build_detached_freelist`: from the last object on; those of the
     /// same slab go with it, as long as no third object of another slab has come between.
     fn free_bulk(&mut self, tokens: &mut Vec<Token>, cpu: usize) {
@@ -143,7 +163,7 @@ impl Slub {
     pub(super) fn sheaf_flush(&mut self, cache: CacheId, cpu: usize) {
         let Some(sheaves) = self.sheaves(cache) else { return };
         let holder = std::mem::take(&mut sheaves.cpus[cpu]);
-        for sheaf in [Some(holder.main), holder.spare].into_iter().flatten() {
+        for sheaf in [Some(holder.main), holder.spare, Some(holder.rcu)].into_iter().flatten() {
             self.free_bulk(&mut { sheaf }, cpu);
         }
     }
