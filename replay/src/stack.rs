@@ -21,7 +21,7 @@ use crate::slab::caches::{CacheId, Caches, Site};
 use crate::slab::follow::{Follow, FollowCounts, Marks, Watch};
 use crate::slab::geometry::Parameters;
 use crate::slab::gfp::GfpBits;
-use crate::slab::learning::{Learned, Learning};
+use crate::slab::learning::{Learned, Learning, SlabTraffic};
 use crate::slab::rules::SlabRules;
 use crate::slab::samples::{self, SlabSample};
 use crate::slab::unseen::{Arrival, LateSlab, Missing, Unseen, UnseenPages};
@@ -383,13 +383,9 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
     let (marks, places, found, counts) = follow.into_marks();
     learning.set_places(places);
     let until_sample = until_sample.unwrap_or_else(|| learning.traffic.clone());
-    if let Some(sample) = ground.samples.first() {
-        let most = u64::from(ground.machine.end);
-        learning.count_nameless(&sample.rows, &ground.caches, &until_sample, most);
-    }
     let areas = areas.into_start();
     ground.vmap_samples = vmap_samples;
-    let unseen = unseen(recording, ground, &learning, found)?;
+    let unseen = unseen(recording, ground, &mut learning, found, &until_sample)?;
     Ok(First { slabs: learning.learned, marks, unseen, areas, counts })
 }
 
@@ -397,8 +393,9 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
 fn unseen(
     recording: &Recording,
     ground: &Ground,
-    learning: &Learning,
+    learning: &mut Learning,
     found: Vec<Arrival>,
+    until_sample: &[SlabTraffic],
 ) -> Result<Unseen, ReplayError> {
     let mut unseen = Unseen { slabs: learning.late_slabs(), arrivals: found };
     let freed = learning.freed.clone();
@@ -406,6 +403,11 @@ fn unseen(
     let pages =
         if is_told { UnseenPages::default() } else { unseen_pages(recording, &unseen.slabs)? };
     unseen.date(&pages);
+    if let Some(sample) = ground.samples.first() {
+        let late = unseen.slabs_until(sample.stamp.before.0);
+        let most = u64::from(ground.machine.end);
+        learning.count_nameless(&sample.rows, &ground.caches, until_sample, &late, most);
+    }
     unseen.add(freed);
     unseen.add(learning.spent_unseen(&ground.caches, ground.machine.cpus, &unseen));
     Ok(unseen)

@@ -6,6 +6,8 @@
 //! number only, from the first `/proc/slabinfo`. These are facts about the start, not about what
 //! the kernel decides later.
 
+use std::collections::HashMap;
+
 use kmemlab_trace::event::Event;
 use kmemlab_trace::snapshot::SlabRow;
 
@@ -299,12 +301,14 @@ impl Learning {
         self.learned.places = places;
     }
 
-    /// Slabs that no event names: the first `/proc/slabinfo` minus those known at that moment.
+    /// Slabs that no event names: the first `/proc/slabinfo` minus those known at that moment, and
+    /// those that had come `late` by then, by cache.
     pub fn count_nameless(
         &mut self,
         rows: &[SlabRow],
         caches: &Caches,
         until: &[SlabTraffic],
+        late: &HashMap<CacheId, u64>,
         most_slabs: u64,
     ) {
         for row in rows {
@@ -313,7 +317,8 @@ impl Learning {
             let start = self.learned.cache(id);
             let known = start.slabs.len() as u64;
             let slabs = row.slabs.min(most_slabs);
-            let then = (slabs + traffic.released).saturating_sub(traffic.made);
+            let made = traffic.made + late.get(&id).copied().unwrap_or(0);
+            let then = (slabs + traffic.released).saturating_sub(made);
             let free = row.objects.saturating_sub(row.active_objects);
             let at_start: i64 = start
                 .slabs

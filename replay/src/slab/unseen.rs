@@ -136,6 +136,18 @@ impl Unseen {
         first
     }
 
+    /// Slabs that had come by then, by cache.
+    #[must_use]
+    pub fn slabs_until(&self, at_ns: u64) -> HashMap<CacheId, u64> {
+        let mut slabs = HashMap::new();
+        for arrival in self.arrivals.iter().take_while(|arrival| arrival.at_ns <= at_ns) {
+            if let Came::Slab(number) = arrival.came {
+                *slabs.entry(self.slabs[number as usize].place.cache).or_insert(0) += 1;
+            }
+        }
+        slabs
+    }
+
     /// Adds what came before anything else of the same moment.
     pub fn add(&mut self, arrivals: Vec<Arrival>) {
         self.arrivals.splice(0..0, arrivals);
