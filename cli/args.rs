@@ -62,9 +62,9 @@ pub(crate) struct RecordArgs {
     /// Events counted beside the rings, to check them: all, but-slab (costs less), or none
     #[arg(long, value_name = "WHICH", default_value_t)]
     pub(crate) count: Counting,
-    /// Size of the ring of each processor
-    #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = value::size)]
-    pub(crate) ring: u64,
+    /// Size of the ring of each processor [default: 8M to 64M, by the memory that is left]
+    #[arg(long, value_name = "SIZE", value_parser = value::size)]
+    pub(crate) ring: Option<u64>,
     /// Time between snapshots of /proc
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = value::duration)]
     pub(crate) snapshot_every: Duration,

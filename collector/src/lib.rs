@@ -26,6 +26,7 @@ pub mod proc;
 pub mod progress;
 pub mod record_error;
 pub mod ring_page;
+mod room;
 pub mod root;
 pub mod session;
 mod slab_detail;

@@ -184,7 +184,7 @@ fn a_ring_that_is_too_small_tells_what_it_lost() {
     }
     let folder = Folder::new("loss");
     let mut options = options(&folder.recording(), "head -c 300M /dev/zero | tail -c 1 >/dev/null");
-    options.ring_bytes = 1;
+    options.ring_bytes = Some(1);
     let summary = record(&options, &Control::new()).unwrap();
     let recording = Recording::open(&options.output, false).unwrap();
     check_counts(&recording, &summary);

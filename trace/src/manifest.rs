@@ -39,6 +39,8 @@ pub struct Manifest {
     pub stacks: String,
     /// Size of each ring.
     pub ring_bytes: u64,
+    /// How the thread that drains the rings ran: `SCHED_RR 1`, or `nice` and a number.
+    pub reader_priority: String,
     /// Time between snapshots.
     pub snapshot_every_ns: u64,
     /// All events were on from this moment.
