@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Policies(PoliciesArgs),
     /// Write a recording as Parquet, for notebooks
     Export(ExportArgs),
+    /// Copy a recording without names and without the kernel's own addresses, to hand on
+    Scrub(ScrubArgs),
     /// Look at this machine now, as slabtop does, and beyond
     Top(TopArgs),
     /// Look at a recording on the screen
@@ -93,6 +95,19 @@ pub(crate) struct ReadArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ScrubArgs {
+    /// The recording
+    #[arg(value_name = "NAME.kmt")]
+    pub(crate) recording: PathBuf,
+    /// Directory to write
+    #[arg(short, long, value_name = "OUT.kmt")]
+    pub(crate) output: PathBuf,
+    /// Replace a recording that is there
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(clap::Args, Debug)]

@@ -8,11 +8,11 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kmemlab_trace::Manifest;
 use kmemlab_trace::format::VERSION;
 use kmemlab_trace::manifest::{self, End};
 use kmemlab_trace::tracepoint::{self, Group, Need};
 use kmemlab_trace::writer::RecordingWriter;
+use kmemlab_trace::{Manifest, privacy};
 
 use crate::backend::{self, BackendChoice, Counting};
 use crate::capture::{Backend, Count};
@@ -65,8 +65,7 @@ pub struct RecordOptions {
     pub slab_detail: bool,
     /// kmemlab's own command line.
     pub command_line: Vec<String>,
-    /// Leave out the host's name, its boot command line, our own command line and the names of
-    /// threads, for recordings that are to be shown to others.
+    /// Leave out what [`kmemlab_trace::privacy`] lists, for recordings to be shown to others.
     pub is_anonymous: bool,
     /// kmemlab and its version.
     pub tool: String,
@@ -239,14 +238,7 @@ fn first_manifest(
 ) -> Manifest {
     let realtime = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let lossy = |word: &OsString| word.to_string_lossy().into_owned();
-    let mut host = host_facts(host);
-    let mut command_line = options.command_line.clone();
-    if options.is_anonymous {
-        host.name = String::new();
-        host.kernel_command_line = String::new();
-        command_line = Vec::new();
-    }
-    Manifest {
+    let mut manifest = Manifest {
         format_version: VERSION,
         tool: options.tool.clone(),
         origin: "kernel".to_owned(),
@@ -255,8 +247,8 @@ fn first_manifest(
         started_monotonic_ns: clock::now().0,
         clock: "CLOCK_MONOTONIC".to_owned(),
         command: options.command.iter().map(lossy).collect(),
-        command_line,
-        host,
+        command_line: options.command_line.clone(),
+        host: host_facts(host),
         tracepoints: choice.records.clone(),
         absent_tracepoints: choice.absent.clone(),
         stacks: options.stacks.to_string(),
@@ -267,7 +259,12 @@ fn first_manifest(
         direct_map_base: None,
         notes: choice.notes.clone(),
         ..Manifest::default()
+    };
+    if options.is_anonymous {
+        manifest.leave_names_out();
+        manifest.privacy = privacy::ANONYMOUS.to_owned();
     }
+    manifest
 }
 
 fn host_facts(host: &Host) -> manifest::Host {

@@ -148,6 +148,25 @@ fn a_command_is_recorded_whole() {
 }
 
 #[test]
+fn an_anonymous_recording_names_nobody() {
+    let _one = ONE_AT_A_TIME.lock();
+    if !may_record() {
+        return;
+    }
+    let folder = Folder::new("anonymous");
+    let mut options = options(&folder.recording(), "exit 0");
+    options.is_anonymous = true;
+    options.command_line = vec!["kmemlab".to_owned()];
+    record(&options, &Control::new()).unwrap();
+    let recording = Recording::open(&options.output, false).unwrap();
+    let manifest = recording.manifest();
+    assert!(!recording.has(&format::TASKS));
+    assert_eq!((manifest.command.len(), manifest.command_line.len()), (0, 0));
+    assert_eq!((&*manifest.host.name, &*manifest.host.kernel_command_line), ("", ""));
+    assert_eq!(manifest.privacy, "anonymous");
+}
+
+#[test]
 fn call_chains_find_their_allocations() {
     let _one = ONE_AT_A_TIME.lock();
     if !may_record() {

@@ -136,6 +136,9 @@ impl<B: Backend + ?Sized> Run<'_, B> {
 
     /// The command's own name, which is gone from `/proc` by the time of the last look.
     fn tell_task(&mut self, command: &Option<Running>) {
+        if self.options.is_anonymous {
+            return;
+        }
         if let (Some(running), Some(program)) = (command, &self.program) {
             let task = Task::started(running.id(), &program.to_string_lossy());
             self.feeder.send(Job::Shot(Shot::Tasks(vec![task])));
