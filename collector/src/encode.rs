@@ -21,6 +21,7 @@ use kmemlab_trace::writer::RecordingWriter;
 use crate::capture::{Loss, RawRecord, Role};
 use crate::chunk::Chunk;
 use crate::clock;
+use crate::fault;
 use crate::feed::Backlog;
 use crate::layout::{Layout, Numbers};
 use crate::merge::{ChainMatcher, Merger};
@@ -296,6 +297,7 @@ impl Encoder {
         }
         self.writer.append_events(&mut self.builder)?;
         self.commit()?;
+        fault::point("encoder");
         for (total, batch) in self.recorded.iter_mut().zip(&mut self.batch_counts) {
             *total += std::mem::take(batch);
         }

@@ -15,6 +15,7 @@ mod command;
 pub mod doctor;
 mod encode;
 pub mod error;
+mod fault;
 pub mod features;
 mod feed;
 pub mod ftrace;

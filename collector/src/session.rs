@@ -31,10 +31,15 @@ use crate::{addresses, clock, command, doctor, features, room, symbols, tasks};
 
 mod notes;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use notes::{count_silent, encode_notes, loss_note};
 use run::{Ended, Run};
 
+/// The second thread's name, and the third's.
+const ENCODER: &str = "encoder";
+const SNAPSHOTS: &str = "snapshots";
 /// Empty chunks kept for the first thread at most.
 const SPARE_CHUNKS: usize = 8;
 
@@ -143,7 +148,7 @@ pub fn record(options: &RecordOptions, control: &Control) -> Result<Summary, Rec
     let backlog = Backlog::new(AtomicUsize::new(0));
     let layout = choice.layout.clone();
     let encoder = Encoder::new(writer, layout, Arc::clone(&bytes), Arc::clone(&backlog));
-    let encoder = spawn("encoder", move || encoder.run(&queue, &spare_in))?;
+    let encoder = spawn(ENCODER, move || encoder.run(&queue, &spare_in))?;
     let mut seen = tasks::Seen::new(options.is_anonymous);
     let at_start = seen.scan(&root);
     let ranges = host.page_map_ranges();
@@ -162,14 +167,18 @@ pub fn record(options: &RecordOptions, control: &Control) -> Result<Summary, Rec
         encoder: Spur::of(&encoder),
         bytes,
     };
-    let ended = run.until_done(&root, &snapshots);
+    let mut ended = run.until_done(&root, &snapshots);
     let mut notes = choice.notes.clone();
     notes.extend(note);
     notes.extend(backend.take_notes());
     // The kernel has its memory back while the rest is written.
     drop(backend);
-    notes.extend(snapshots.join()?);
-    let encoded = join("encoder", encoder)?;
+    match snapshots.join() {
+        Ok(told) => notes.extend(told),
+        // What was recorded until then is completed all the same.
+        Err(error) => ended.error = Some(error),
+    }
+    let encoded = join(ENCODER, encoder)?;
     finish(&root, options, &choice, encoded, ended, notes)
 }
 
@@ -201,13 +210,13 @@ impl SnapshotThread {
     fn start(snapshots: Snapshots, every: Duration) -> Result<Self, RecordError> {
         let (asks, asked) = mpsc::channel();
         let (tell_done, done) = mpsc::channel();
-        let thread = spawn("snapshots", move || snapshots.run(&asked, &tell_done, every))?;
+        let thread = spawn(SNAPSHOTS, move || snapshots.run(&asked, &tell_done, every))?;
         Ok(Self { asks, done, thread })
     }
 
     fn join(self) -> Result<Vec<String>, RecordError> {
         drop(self.asks);
-        join("snapshots", self.thread)
+        join(SNAPSHOTS, self.thread)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use kmemlab_trace::unit::Nanos;
 
-use super::{RecordOptions, SnapshotThread};
+use super::{RecordOptions, SNAPSHOTS, SnapshotThread};
 use crate::capture::{Backend, Count};
 use crate::clock;
 use crate::command::Running;
@@ -110,7 +110,14 @@ impl<B: Backend + ?Sized> Run<'_, B> {
                 return Ok(());
             }
             meter.tell(self, fill);
-            let is_done = !matches!(snapshots.done.try_recv(), Err(TryRecvError::Empty));
+            let is_done = match snapshots.done.try_recv() {
+                Ok(()) => true,
+                Err(TryRecvError::Empty) => false,
+                Err(TryRecvError::Disconnected) => {
+                    let why = "it ended before the recording did".to_owned();
+                    return Err(RecordError::Thread { thread: SNAPSHOTS, why });
+                }
+            };
             match phase {
                 Phase::Opening if is_done => {
                     if let Some(program) = &self.program {
