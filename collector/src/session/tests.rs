@@ -1,5 +1,5 @@
-//! A thread that dies ends the recording, and what was written until then can be read. The recordings
-//! are of this machine: they need root and tracefs.
+//! A thread that dies ends the recording, and what was written until then can be read. The
+//! recordings are of this machine: they need root and tracefs.
 
 use std::fs;
 use std::path::PathBuf;
