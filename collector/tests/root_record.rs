@@ -216,6 +216,8 @@ fn a_ring_that_is_too_small_tells_what_it_lost() {
         }
     }
     assert_eq!(told, summary.lost);
+    let names_an_option = summary.notes.iter().any(|note| note.contains("(--"));
+    assert_eq!(names_an_option, told > 0, "{:?}", summary.notes);
 }
 
 #[test]
