@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Policies(PoliciesArgs),
     /// Write a recording as Parquet, for notebooks
     Export(ExportArgs),
+    /// Copy a recording without names and without the kernel's own addresses, to hand on
+    Scrub(ScrubArgs),
     /// Look at this machine now, as slabtop does, and beyond
     Top(TopArgs),
     /// Look at a recording on the screen
@@ -62,9 +64,9 @@ pub(crate) struct RecordArgs {
     /// Events counted beside the rings, to check them: all, but-slab (costs less), or none
     #[arg(long, value_name = "WHICH", default_value_t)]
     pub(crate) count: Counting,
-    /// Size of the ring of each processor
-    #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = value::size)]
-    pub(crate) ring: u64,
+    /// Size of the ring of each processor [default: 8M to 64M, by the memory that is left]
+    #[arg(long, value_name = "SIZE", value_parser = value::size)]
+    pub(crate) ring: Option<u64>,
     /// Time between snapshots of /proc
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = value::duration)]
     pub(crate) snapshot_every: Duration,
@@ -93,6 +95,19 @@ pub(crate) struct ReadArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ScrubArgs {
+    /// The recording
+    #[arg(value_name = "NAME.kmt")]
+    pub(crate) recording: PathBuf,
+    /// Directory to write
+    #[arg(short, long, value_name = "OUT.kmt")]
+    pub(crate) output: PathBuf,
+    /// Replace a recording that is there
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(clap::Args, Debug)]

@@ -15,6 +15,7 @@ mod replay_stack_text;
 mod replay_text;
 mod screen;
 mod screen_export;
+mod scrub;
 mod top;
 mod tui;
 
@@ -30,6 +31,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
         Command::Compare(args) => compare::run(&args),
         Command::Policies(args) => policies::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Scrub(args) => scrub::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Tui(args) => tui::run(&args),
         Command::Doctor(args) => doctor::run(&args),

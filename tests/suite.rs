@@ -20,6 +20,7 @@ mod policies;
 mod record_live;
 mod salvage;
 mod screen;
+mod scrub;
 mod stack;
 mod support;
 mod synthetic;

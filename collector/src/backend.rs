@@ -6,6 +6,7 @@ use crate::ftrace::TracefsBackend;
 use crate::host::Host;
 use crate::perf::{PerfBackend, Stacks};
 use crate::record_error::RecordError;
+use crate::room;
 use crate::root::Root;
 use crate::session::RecordOptions;
 use crate::tracefs::Tracefs;
@@ -89,6 +90,9 @@ pub(crate) fn open(
     options: &RecordOptions,
 ) -> Result<(Box<dyn Backend>, Option<String>), RecordError> {
     let has_stacks = options.stacks != Stacks::None;
+    let ring_bytes = options
+        .ring_bytes
+        .unwrap_or_else(|| room::ring_bytes(room::available_bytes(root), host.online_cpus.len()));
     let why = match options.backend {
         BackendChoice::Perf => None,
         BackendChoice::Tracefs if has_stacks => {
@@ -97,7 +101,6 @@ pub(crate) fn open(
         BackendChoice::Auto if has_stacks => Some("call chains come through it".to_owned()),
         BackendChoice::Auto | BackendChoice::Tracefs => {
             let cpus = &host.online_cpus;
-            let ring_bytes = options.ring_bytes;
             let wanted = &choice.wanted;
             let counted = choice.counted(options.counting);
             match TracefsBackend::open(root, tracefs, cpus, wanted, ring_bytes, &counted) {
@@ -111,7 +114,7 @@ pub(crate) fn open(
         &host.online_cpus,
         &choice.wanted,
         options.stacks,
-        options.ring_bytes,
+        ring_bytes,
         host.page_size_bytes,
     )?;
     let note = why.map(|why| {

@@ -21,6 +21,8 @@ use kmemlab_trace::writer::RecordingWriter;
 use crate::capture::{Loss, RawRecord, Role};
 use crate::chunk::Chunk;
 use crate::clock;
+use crate::fault;
+use crate::feed::Backlog;
 use crate::layout::{Layout, Numbers};
 use crate::merge::{ChainMatcher, Merger};
 use crate::record_error::RecordError;
@@ -35,14 +37,25 @@ const BATCH_NS: u64 = 1_000_000_000;
 /// Work for the second thread.
 #[derive(Debug)]
 pub(crate) enum Job {
-    /// All events are on since that time; these threads are the recorder's.
-    Started(Nanos, Vec<u32>),
+    /// The events are on.
+    Started(Started),
     /// Records of the present round.
     Chunk(Chunk),
     /// The rest of a round: all records before that time are complete now.
     Round(Chunk, Vec<Loss>, Nanos),
     /// A snapshot.
     Shot(Shot),
+}
+
+/// What is known once the events are on.
+#[derive(Debug)]
+pub(crate) struct Started {
+    /// All are on since then.
+    pub(crate) valid_from: Nanos,
+    /// The recorder's threads.
+    pub(crate) threads: Vec<u32>,
+    /// How the first thread runs.
+    pub(crate) priority: String,
 }
 
 /// What the second thread did.
@@ -111,11 +124,19 @@ pub(crate) struct Encoder {
     lost: u64,
     undecoded: u64,
     bytes: Arc<AtomicU64>,
+    backlog: Backlog,
+    /// Chunks of the round under way.
+    round_chunks: usize,
 }
 
 impl Encoder {
-    /// `bytes` is kept at what is on disk.
-    pub(crate) fn new(writer: RecordingWriter, layout: Layout, bytes: Arc<AtomicU64>) -> Self {
+    /// `bytes` is kept at what is on disk; what is done is taken off `backlog`.
+    pub(crate) fn new(
+        writer: RecordingWriter,
+        layout: Layout,
+        bytes: Arc<AtomicU64>,
+        backlog: Backlog,
+    ) -> Self {
         Self {
             writer,
             layout,
@@ -130,6 +151,8 @@ impl Encoder {
             lost: 0,
             undecoded: 0,
             bytes,
+            backlog,
+            round_chunks: 0,
         }
     }
 
@@ -159,19 +182,25 @@ impl Encoder {
 
     fn work(&mut self, job: Job, spare: &SyncSender<Chunk>) -> Result<(), RecordError> {
         match job {
-            Job::Started(valid_from, recorder) => {
+            Job::Started(started) => {
                 let manifest = self.writer.manifest_mut();
-                manifest.events_valid_from_ns = Some(valid_from.0);
-                manifest.recorder_pids.clone_from(&recorder);
-                self.layout.set_recorder(recorder);
+                manifest.events_valid_from_ns = Some(started.valid_from.0);
+                manifest.recorder_pids.clone_from(&started.threads);
+                manifest.reader_priority = started.priority;
+                self.layout.set_recorder(started.threads);
                 self.writer.write_manifest()?;
             }
-            Job::Chunk(chunk) => self.merger.take(chunk),
+            Job::Chunk(chunk) => {
+                self.round_chunks += 1;
+                self.merger.take(chunk);
+            }
             Job::Round(chunk, losses, before) => {
                 self.merger.take(chunk);
                 self.lost += losses.iter().map(|loss| loss.events).sum::<u64>();
                 self.losses.extend(losses);
                 self.finish_round(before, spare)?;
+                let done = std::mem::take(&mut self.round_chunks) + 1;
+                self.backlog.fetch_sub(done, Ordering::Relaxed);
             }
             Job::Shot(shot) => {
                 shot.write(&mut self.writer)?;
@@ -268,6 +297,7 @@ impl Encoder {
         }
         self.writer.append_events(&mut self.builder)?;
         self.commit()?;
+        fault::point("encoder");
         for (total, batch) in self.recorded.iter_mut().zip(&mut self.batch_counts) {
             *total += std::mem::take(batch);
         }

@@ -18,6 +18,7 @@ mod instance;
 mod ring;
 mod window;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, RawFd};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,6 +33,7 @@ use crate::perf::hopper::Hopper;
 use crate::perf::{Wanted, sys};
 use crate::record_error::RecordError;
 use crate::ring_page::PageLayout;
+use crate::room;
 use crate::root::Root;
 use crate::tracefs::Tracefs;
 use instance::Instance;
@@ -106,6 +108,12 @@ pub struct TracefsBackend {
     tally: Tally,
     windows: Vec<Window>,
     agreements: Vec<(Cpu, u16, Agreement)>,
+    /// The tracepoints' names by their numbers.
+    names: BTreeMap<u16, String>,
+    /// Lost events that no counter names, and the tracepoint that they are told of.
+    unnamed: Vec<(u16, u64)>,
+    /// Recorded events that the counters did not see.
+    unseen: u64,
     ring_bytes: u64,
     last_round: Instant,
     stopped: Nanos,
@@ -133,7 +141,7 @@ impl TracefsBackend {
             instance.set_if_there(option, value)?;
         }
         instance.set_if_there("buffer_percent", WAKE_PERCENT)?;
-        let available = available_bytes(root).unwrap_or(u64::MAX) / MEMORY_PART;
+        let available = room::available_bytes(root).unwrap_or(u64::MAX) / MEMORY_PART;
         let most = available / (cpus.len() as u64).max(1);
         let ring_bytes = size_rings(&instance, ring_bytes, most)?;
         // As the instance tells them: from 6.8 on each has sub-buffers of its own size.
@@ -168,6 +176,9 @@ impl TracefsBackend {
             tally: Tally::new(cpus.len(), wanted),
             windows: vec![Window::default(); cpus.len()],
             agreements: Vec::new(),
+            names: wanted.iter().map(|wanted| (wanted.id, wanted.name.clone())).collect(),
+            unnamed: Vec::new(),
+            unseen: 0,
             ring_bytes,
             last_round: Instant::now(),
             stopped: Nanos(u64::MAX),
@@ -233,31 +244,35 @@ impl TracefsBackend {
             counts.push(Count { cpu, id, counted, lost });
             self.agreements.push((cpu, id, agreement));
         }
-        let unseen: i64 = self.agreements[self.agreements.len() - counts.len()..]
-            .iter()
-            .filter_map(|(_, _, agreement)| agreement.excess())
-            .map(|excess| excess.min(0))
-            .sum();
-        if unseen < 0 {
-            let events = unseen.unsigned_abs();
-            self.notes.push(format!(
-                "processor {}: {events} recorded events were not counted: perf drops what interrupts \
-                 its own work",
-                cpu.0
-            ));
-        }
-        let most = counts.iter_mut().filter(|_| lost_left > 0).max_by_key(|count| count.lost);
-        if let Some(Count { counted: Some(counted), lost: Some(lost), id, .. }) = most {
-            *lost += lost_left;
-            *counted += lost_left;
-            self.notes.push(format!(
-                "processor {} lost {lost_left} events that its counters did not see: they were off, \
-                 or going on or off, or of tracepoints that are not counted; of which is not known, \
-                 they are told as of {id}",
-                cpu.0
-            ));
+        let of_cpu = &self.agreements[self.agreements.len() - counts.len()..];
+        let unseen = of_cpu.iter().filter_map(|(_, _, agreement)| agreement.excess());
+        self.unseen += unseen.map(|excess| excess.min(0).unsigned_abs()).sum::<u64>();
+        // Where some are not counted, the rest is mostly theirs, and told by no tracepoint.
+        if lost_left > 0 && counts.iter().all(|count| count.counted.is_some()) {
+            let most = counts.iter_mut().max_by_key(|count| count.lost);
+            if let Some(Count { counted: Some(counted), lost: Some(lost), id, .. }) = most {
+                *lost += lost_left;
+                *counted += lost_left;
+                self.unnamed.push((*id, lost_left));
+            }
         }
         Ok(counts)
+    }
+
+    /// The ring counts all that it drops; of which tracepoint only the counters tell, which are on
+    /// for a little less long and lack what interrupts perf's own work.
+    fn note_on_unnamed(&self) -> Option<String> {
+        let total: u64 = self.unnamed.iter().map(|(_, events)| events).sum();
+        let ids: BTreeSet<u16> = self.unnamed.iter().map(|(id, _)| *id).collect();
+        let names: Vec<&str> =
+            ids.iter().filter_map(|id| self.names.get(id).map(String::as_str)).collect();
+        (total > 0).then(|| {
+            format!(
+                "{total} of the lost events were counted by the rings alone, so that their tracepoint is \
+                 not known; they are told as {}, which lost most",
+                names.join(" and ")
+            )
+        })
     }
 }
 
@@ -323,12 +338,23 @@ impl Backend for TracefsBackend {
             self.notes.extend(ring.note(&stats));
             counts.extend(self.agree(index, &stats)?);
         }
+        self.notes.extend(self.note_on_unnamed());
+        self.notes.extend(note_on_unseen(self.unseen));
         Ok(counts)
     }
 
     fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
     }
+}
+
+fn note_on_unseen(events: u64) -> Option<String> {
+    (events > 0).then(|| {
+        format!(
+            "{events} events are recorded that the counters missed (perf drops what interrupts its own \
+             work); they are counted as recorded"
+        )
+    })
 }
 
 fn enable_file(name: &str) -> String {
@@ -351,12 +377,4 @@ fn size_rings(instance: &Instance, wanted: u64, most: u64) -> Result<u64, Record
             done => return done.map(|()| size),
         }
     }
-}
-
-/// Memory that can be had without anything being taken from others.
-fn available_bytes(root: &Root) -> Option<u64> {
-    let text = root.read("proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib << 10)
 }

@@ -15,6 +15,7 @@ pub(crate) mod counting;
 mod gaps;
 mod group;
 pub(crate) mod hopper;
+pub(crate) mod priority;
 mod record;
 pub(crate) mod sys;
 

@@ -3,37 +3,43 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kmemlab_trace::Manifest;
 use kmemlab_trace::format::VERSION;
 use kmemlab_trace::manifest::{self, End};
 use kmemlab_trace::tracepoint::{self, Group, Need};
 use kmemlab_trace::writer::RecordingWriter;
+use kmemlab_trace::{Manifest, privacy};
 
 use crate::backend::{self, BackendChoice, Counting};
 use crate::capture::{Backend, Count};
 use crate::choice::Choice;
 use crate::encode::{Encoded, Encoder, Job};
-use crate::feed::Feeder;
+use crate::feed::{Backlog, Feeder};
 use crate::host::Host;
+use crate::perf::priority::Spur;
 use crate::perf::{Stacks, sys};
 use crate::progress::Control;
 use crate::record_error::RecordError;
 use crate::root::Root;
 use crate::snapshots::{Ask, Shot, Snapshots};
 use crate::tracefs::Tracefs;
-use crate::{addresses, clock, command, doctor, features, symbols, tasks};
+use crate::{addresses, clock, command, doctor, features, room, symbols, tasks};
 
+mod notes;
 mod run;
+#[cfg(test)]
+mod tests;
 
+use notes::{count_silent, encode_notes, loss_note};
 use run::{Ended, Run};
 
-/// Jobs waiting for the second thread at most, a mebibyte each at most.
-const QUEUE_JOBS: usize = 64;
+/// The second thread's name, and the third's.
+const ENCODER: &str = "encoder";
+const SNAPSHOTS: &str = "snapshots";
 /// Empty chunks kept for the first thread at most.
 const SPARE_CHUNKS: usize = 8;
 
@@ -56,25 +62,21 @@ pub struct RecordOptions {
     pub stacks: Stacks,
     /// Which tracepoints are counted beside the rings, as a check.
     pub counting: Counting,
-    /// Size of each processor's ring.
-    pub ring_bytes: u64,
+    /// Size of each processor's ring; by the memory that is left, when not told.
+    pub ring_bytes: Option<u64>,
     /// Time between snapshots.
     pub snapshot_every: Duration,
     /// Shrink every slab cache and read `/sys/kernel/slab` at the start and at the end.
     pub slab_detail: bool,
     /// kmemlab's own command line.
     pub command_line: Vec<String>,
-    /// Leave out the host's name, its boot command line, our own command line and the names of
-    /// threads, for recordings that are to be shown to others.
+    /// Leave out what [`kmemlab_trace::privacy`] lists, for recordings to be shown to others.
     pub is_anonymous: bool,
     /// kmemlab and its version.
     pub tool: String,
 }
 
 impl RecordOptions {
-    /// A ring that holds out for a tenth of a second at a million events a second.
-    pub const RING_BYTES: u64 = 8 << 20;
-
     /// Everything, into that directory, until told to stop.
     #[must_use]
     pub fn new(output: impl Into<PathBuf>) -> Self {
@@ -87,7 +89,7 @@ impl RecordOptions {
             backend: BackendChoice::Auto,
             stacks: Stacks::None,
             counting: Counting::All,
-            ring_bytes: Self::RING_BYTES,
+            ring_bytes: None,
             snapshot_every: Duration::from_secs(1),
             slab_detail: false,
             command_line: Vec::new(),
@@ -141,28 +143,42 @@ pub fn record(options: &RecordOptions, control: &Control) -> Result<Summary, Rec
     let writer = RecordingWriter::create(&options.output, manifest, options.force)?;
 
     let bytes = Arc::new(AtomicU64::new(writer.bytes_written()));
-    let (jobs, queue) = mpsc::sync_channel(QUEUE_JOBS);
+    let (jobs, queue) = mpsc::sync_channel(room::queue_jobs(room::available_bytes(&root)));
     let (spare_in, spare_out) = mpsc::sync_channel(SPARE_CHUNKS);
-    let encoder = Encoder::new(writer, choice.layout.clone(), Arc::clone(&bytes));
-    let encoder = spawn("encoder", move || encoder.run(&queue, &spare_in))?;
+    let backlog = Backlog::new(AtomicUsize::new(0));
+    let layout = choice.layout.clone();
+    let encoder = Encoder::new(writer, layout, Arc::clone(&bytes), Arc::clone(&backlog));
+    let encoder = spawn(ENCODER, move || encoder.run(&queue, &spare_in))?;
     let mut seen = tasks::Seen::new(options.is_anonymous);
     let at_start = seen.scan(&root);
     let ranges = host.page_map_ranges();
     let snapshots = Snapshots::new(root.clone(), ranges, jobs.clone(), seen)
         .with_slab_detail(options.slab_detail);
     let snapshots = SnapshotThread::start(snapshots, options.snapshot_every)?;
-    let mut feeder = Feeder::new(jobs, spare_out);
+    let mut feeder = Feeder::new(jobs, spare_out, backlog);
     feeder.send(Job::Shot(Shot::Tasks(at_start)));
 
-    let run = Run { options, control, program, backend: &mut *backend, feeder, bytes };
-    let ended = run.until_done(&root, &snapshots);
+    let run = Run {
+        options,
+        control,
+        program,
+        backend: &mut *backend,
+        feeder,
+        encoder: Spur::of(&encoder),
+        bytes,
+    };
+    let mut ended = run.until_done(&root, &snapshots);
     let mut notes = choice.notes.clone();
     notes.extend(note);
     notes.extend(backend.take_notes());
     // The kernel has its memory back while the rest is written.
     drop(backend);
-    notes.extend(snapshots.join()?);
-    let encoded = join("encoder", encoder)?;
+    match snapshots.join() {
+        Ok(told) => notes.extend(told),
+        // What was recorded until then is completed all the same.
+        Err(error) => ended.error = Some(error),
+    }
+    let encoded = join(ENCODER, encoder)?;
     finish(&root, options, &choice, encoded, ended, notes)
 }
 
@@ -194,13 +210,13 @@ impl SnapshotThread {
     fn start(snapshots: Snapshots, every: Duration) -> Result<Self, RecordError> {
         let (asks, asked) = mpsc::channel();
         let (tell_done, done) = mpsc::channel();
-        let thread = spawn("snapshots", move || snapshots.run(&asked, &tell_done, every))?;
+        let thread = spawn(SNAPSHOTS, move || snapshots.run(&asked, &tell_done, every))?;
         Ok(Self { asks, done, thread })
     }
 
     fn join(self) -> Result<Vec<String>, RecordError> {
         drop(self.asks);
-        join("snapshots", self.thread)
+        join(SNAPSHOTS, self.thread)
     }
 }
 
@@ -231,14 +247,7 @@ fn first_manifest(
 ) -> Manifest {
     let realtime = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let lossy = |word: &OsString| word.to_string_lossy().into_owned();
-    let mut host = host_facts(host);
-    let mut command_line = options.command_line.clone();
-    if options.is_anonymous {
-        host.name = String::new();
-        host.kernel_command_line = String::new();
-        command_line = Vec::new();
-    }
-    Manifest {
+    let mut manifest = Manifest {
         format_version: VERSION,
         tool: options.tool.clone(),
         origin: "kernel".to_owned(),
@@ -247,8 +256,8 @@ fn first_manifest(
         started_monotonic_ns: clock::now().0,
         clock: "CLOCK_MONOTONIC".to_owned(),
         command: options.command.iter().map(lossy).collect(),
-        command_line,
-        host,
+        command_line: options.command_line.clone(),
+        host: host_facts(host),
         tracepoints: choice.records.clone(),
         absent_tracepoints: choice.absent.clone(),
         stacks: options.stacks.to_string(),
@@ -259,7 +268,12 @@ fn first_manifest(
         direct_map_base: None,
         notes: choice.notes.clone(),
         ..Manifest::default()
+    };
+    if options.is_anonymous {
+        manifest.leave_names_out();
+        manifest.privacy = privacy::ANONYMOUS.to_owned();
     }
+    manifest
 }
 
 fn host_facts(host: &Host) -> manifest::Host {
@@ -337,6 +351,8 @@ fn finish(
     let counted = records.iter().all(|r| is_counted(&r)).then(|| sum(|record| record.counted));
     let mut all_notes = notes;
     all_notes.extend(encode_notes(&encoded));
+    let ring_bytes = encoded.writer.manifest_mut().ring_bytes;
+    all_notes.extend(loss_note(encoded.lost, ring_bytes, ended.stalled));
     if encoded.error.is_none() && ended.error.is_none() {
         all_notes.extend(silence);
     }
@@ -383,47 +399,4 @@ fn finish(
 
 fn reason_of(error: &RecordError) -> &'static str {
     if error.is_disk_full() { "disk full" } else { "error" }
-}
-
-/// Events that fired and neither came nor were told of as lost: some kernels drop the softirq
-/// events of certain threads behind perf's back, and only the counters see them. They are lost as
-/// well; the note says how many of the lost are of this kind.
-fn count_silent(records: &mut [manifest::TracepointRecord]) -> Option<String> {
-    let mut named = Vec::new();
-    for record in records {
-        let (Some(counted), Some(recorded), Some(lost)) =
-            (record.counted, record.recorded, record.lost)
-        else {
-            continue;
-        };
-        let silent = counted.saturating_sub(recorded + lost);
-        if silent > 0 {
-            record.lost = Some(lost + silent);
-            named.push(format!("{silent} {}", record.name));
-        }
-    }
-    (!named.is_empty()).then(|| {
-        format!(
-            "of the lost events the kernel dropped some in silence, only its counters saw them: {}",
-            named.join(", ")
-        )
-    })
-}
-
-fn encode_notes(encoded: &Encoded) -> Vec<String> {
-    let mut notes = Vec::new();
-    if encoded.undecoded > 0 {
-        notes.push(format!("{} records could not be decoded", encoded.undecoded));
-    }
-    if encoded.stacks_refused > 0 {
-        let refused = encoded.stacks_refused;
-        notes.push(format!(
-            "{refused} events have no call chain: there are too many different ones"
-        ));
-    }
-    let (found, lost) = encoded.chains;
-    if lost > 0 {
-        notes.push(format!("{lost} of {} sampled call chains found no event", found + lost));
-    }
-    notes
 }

@@ -18,6 +18,7 @@ use crate::addresses::ShownAddresses;
 use crate::clock;
 use crate::encode::Job;
 use crate::error::{Error, ParseError};
+use crate::fault;
 use crate::proc::{buddyinfo, kpageflags, pagetypeinfo, slabinfo, vmallocinfo, vmstat, zoneinfo};
 use crate::root::Root;
 use crate::slab_detail;
@@ -196,6 +197,7 @@ impl Snapshots {
     }
 
     fn steady(&mut self, tick: u64) -> Result<(), Closed> {
+        fault::point("snapshots");
         self.buddyinfo()?;
         self.zoneinfo()?;
         self.take(vmstat::PATH, vmstat::parse, Shot::Vmstat)?;

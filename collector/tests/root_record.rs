@@ -148,6 +148,25 @@ fn a_command_is_recorded_whole() {
 }
 
 #[test]
+fn an_anonymous_recording_names_nobody() {
+    let _one = ONE_AT_A_TIME.lock();
+    if !may_record() {
+        return;
+    }
+    let folder = Folder::new("anonymous");
+    let mut options = options(&folder.recording(), "exit 0");
+    options.is_anonymous = true;
+    options.command_line = vec!["kmemlab".to_owned()];
+    record(&options, &Control::new()).unwrap();
+    let recording = Recording::open(&options.output, false).unwrap();
+    let manifest = recording.manifest();
+    assert!(!recording.has(&format::TASKS));
+    assert_eq!((manifest.command.len(), manifest.command_line.len()), (0, 0));
+    assert_eq!((&*manifest.host.name, &*manifest.host.kernel_command_line), ("", ""));
+    assert_eq!(manifest.privacy, "anonymous");
+}
+
+#[test]
 fn call_chains_find_their_allocations() {
     let _one = ONE_AT_A_TIME.lock();
     if !may_record() {
@@ -184,7 +203,7 @@ fn a_ring_that_is_too_small_tells_what_it_lost() {
     }
     let folder = Folder::new("loss");
     let mut options = options(&folder.recording(), "head -c 300M /dev/zero | tail -c 1 >/dev/null");
-    options.ring_bytes = 1;
+    options.ring_bytes = Some(1);
     let summary = record(&options, &Control::new()).unwrap();
     let recording = Recording::open(&options.output, false).unwrap();
     check_counts(&recording, &summary);
@@ -197,6 +216,8 @@ fn a_ring_that_is_too_small_tells_what_it_lost() {
         }
     }
     assert_eq!(told, summary.lost);
+    let names_an_option = summary.notes.iter().any(|note| note.contains("(--"));
+    assert_eq!(names_an_option, told > 0, "{:?}", summary.notes);
 }
 
 #[test]

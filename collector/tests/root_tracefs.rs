@@ -270,7 +270,7 @@ fn a_full_ring_tells_where_the_gap_is() {
     backend.drain(Nanos(u64::MAX), &mut keeper);
     let counts = backend.counts(&mut keeper).unwrap();
     for note in backend.take_notes() {
-        assert!(note.contains("counters did not see"), "{note}");
+        assert!(note.contains("by the rings alone"), "{note}");
     }
     let told: u64 = keeper.losses.iter().map(|loss| loss.events).sum();
     let lost: Option<u64> = counts.iter().map(|count| count.lost).sum();

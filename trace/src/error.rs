@@ -75,6 +75,14 @@ pub enum Error {
         /// The output.
         path: PathBuf,
     },
+    /// The recording cannot be made fit to be handed on.
+    #[error("{path} cannot be scrubbed: {why}")]
+    Scrub {
+        /// The recording.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// No room left while writing.
     #[error(
         "no room left on the disk while writing {path}; free some, or record to another disk with -o"

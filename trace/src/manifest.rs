@@ -39,6 +39,8 @@ pub struct Manifest {
     pub stacks: String,
     /// Size of each ring.
     pub ring_bytes: u64,
+    /// How the thread that drains the rings ran: `SCHED_RR 1`, or `nice` and a number.
+    pub reader_priority: String,
     /// Time between snapshots.
     pub snapshot_every_ns: u64,
     /// All events were on from this moment.
@@ -47,6 +49,8 @@ pub struct Manifest {
     pub direct_map_base: Option<u64>,
     /// Notes that a reader should see: what could not be recorded and why.
     pub notes: Vec<String>,
+    /// What was left out ([`crate::privacy`]): empty for nothing, `anonymous` or `scrubbed`.
+    pub privacy: String,
     /// What a model's run was made from and came to; absent in a recording of a kernel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelRun>,
@@ -265,7 +269,7 @@ pub struct TracepointRecord {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct End {
-    /// `duration`, `command`, `signal`, `disk full` or `error`.
+    /// `duration`, `command`, `signal`, `disk full` or `error`; `cut off` in a scrubbed copy.
     pub reason: String,
     /// `CLOCK_MONOTONIC` when the events were turned off.
     pub monotonic_ns: u64,
@@ -289,7 +293,9 @@ impl Manifest {
     /// Whether the recorder came to the end of its work.
     #[must_use]
     pub fn ended_cleanly(&self) -> bool {
-        self.end.as_ref().is_some_and(|end| !["disk full", "error"].contains(&end.reason.as_str()))
+        self.end
+            .as_ref()
+            .is_some_and(|end| !["disk full", "error", "cut off"].contains(&end.reason.as_str()))
     }
 
     /// A feature of the recorded kernel, if it was looked for.
@@ -316,7 +322,7 @@ mod tests {
             Manifest { end: Some(end), ..Manifest::default() }.ended_cleanly()
         };
         assert!(ended("duration") && ended("command") && ended("signal"));
-        assert!(!ended("disk full") && !ended("error"));
+        assert!(!ended("disk full") && !ended("error") && !ended("cut off"));
         assert!(!Manifest::default().ended_cleanly());
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use kmemlab_trace::Recording;
 use kmemlab_trace::manifest::{Manifest, TracepointRecord};
+use kmemlab_trace::privacy::{ANONYMOUS, SCRUBBED};
 use serde_json::{Value, json};
 
 use super::Facts;
@@ -70,6 +71,7 @@ pub(super) fn json(recording: &Recording, facts: &Facts) -> Value {
         "origin": manifest.origin,
         "stacks": manifest.stacks,
         "ring_bytes": manifest.ring_bytes,
+        "privacy": manifest.privacy,
         "command": manifest.command,
         "command_exit_status": end.and_then(|end| end.command_exit_status),
         "ended_cleanly": manifest.ended_cleanly(),
@@ -133,6 +135,11 @@ pub(super) fn text(recording: &Recording, facts: &Facts) -> String {
         ),
     );
     line("made by", made_by(manifest));
+    match manifest.privacy.as_str() {
+        ANONYMOUS => line("privacy", "anonymous: without names".to_owned()),
+        SCRUBBED => line("privacy", "scrubbed: without names, addresses relocated".to_owned()),
+        _ => {}
+    }
     if !manifest.command.is_empty() {
         line("command", manifest.command.join(" "));
     }
@@ -195,6 +202,7 @@ fn made_by(manifest: &Manifest) -> String {
 fn ended(reason: &str, status: Option<i32>) -> String {
     match status {
         _ if reason == "disk full" => "because the disk was full".to_owned(),
+        _ if reason == "cut off" => "cut off: all up to its last whole batch".to_owned(),
         _ if reason == "error" => "because of an error".to_owned(),
         Some(status) => format!("cleanly, by {reason} (exit status {status})"),
         None => format!("cleanly, by {reason}"),

@@ -3,12 +3,14 @@
 use super::{Check, NOT_PERMITTED, State};
 use crate::error::Error;
 use crate::host::{LOCKDOWN, ONLINE_CPUS, chosen, parse_list};
+use crate::room;
 use crate::root::Root;
 
 const DAC_OVERRIDE: u32 = 1;
 const DAC_READ_SEARCH: u32 = 2;
 const IPC_LOCK: u32 = 14;
 const SYS_ADMIN: u32 = 21;
+const SYS_NICE: u32 = 23;
 const SYS_RESOURCE: u32 = 24;
 const SYSLOG: u32 = 34;
 const PERFMON: u32 = 38;
@@ -31,6 +33,12 @@ const CAPABILITIES: &[(&str, &[u32], State, &str)] = &[
     ("CAP_SYS_ADMIN", &[SYS_ADMIN], State::Warn, "mounts tracefs, sets sysctls"),
     ("CAP_IPC_LOCK", &[IPC_LOCK], State::Warn, "locks large rings"),
     ("CAP_SYSLOG", &[SYSLOG], State::Warn, "shows kernel addresses"),
+    (
+        "CAP_SYS_NICE",
+        &[SYS_NICE],
+        State::Warn,
+        "lets the recorder run before a load that keeps it waiting",
+    ),
     ("CAP_SYS_RESOURCE", &[SYS_RESOURCE], State::Warn, "raises limits"),
     (
         "CAP_DAC_READ_SEARCH",
@@ -115,6 +123,7 @@ pub(super) fn check(root: &Root, rights: &Rights, tracepoints: usize, checks: &m
     checks.push(paranoid(root, rights));
     capabilities(rights, checks);
     checks.push(lockdown(root));
+    checks.push(rings(root));
     checks.push(locked_memory(rights));
     checks.push(open_files(root, rights, tracepoints));
     checks.push(perf_memory(root, rights));
@@ -192,6 +201,18 @@ fn lockdown(root: &Root) -> Check {
     }
 }
 
+/// What `record` takes when it is not told otherwise.
+fn rings(root: &Root) -> Check {
+    let cpus = online(root).unwrap_or(1);
+    let mib = room::ring_bytes(room::available_bytes(root), cpus) >> 20;
+    let found = format!("{mib} MiB for each of {cpus} processors, by the memory that is left");
+    Check::new("rings", State::Ok, found, None)
+}
+
+fn online(root: &Root) -> Option<usize> {
+    root.read(ONLINE_CPUS).ok().and_then(|text| parse_list(&text).ok()).map(|cpus| cpus.len())
+}
+
 fn locked_memory(rights: &Rights) -> Check {
     let name = "RLIMIT_MEMLOCK";
     let Some(Limit { soft, .. }) = rights.memlock else {
@@ -210,8 +231,7 @@ fn open_files(root: &Root, rights: &Rights, tracepoints: usize) -> Check {
     let Some(Limit { soft, hard }) = rights.open_files else {
         return Check::new(name, State::Warn, "/proc/self/limits does not tell it", None);
     };
-    let cpus = root.read(ONLINE_CPUS).ok().and_then(|text| parse_list(&text).ok());
-    let cpus = cpus.map_or(1, |cpus| cpus.len() as u64);
+    let cpus = online(root).unwrap_or(1) as u64;
     // An event and its counting twin for each tracepoint and processor.
     let needed = cpus * 2 * tracepoints as u64 + OTHER_FILES;
     let state = if soft >= needed { State::Ok } else { State::Warn };

@@ -73,7 +73,7 @@ const GRANT: Option<&str> = Some(
 fn a_healthy_host_has_nothing_to_mend() {
     let scratch = healthy();
     let checks = check(&scratch.0, WANTED);
-    assert_eq!(checks.len(), 1 + 2 + 1 + 1 + 1 + 6 + 4 + 5);
+    assert_eq!(checks.len(), 1 + 2 + 1 + 1 + 1 + 7 + 5 + 5);
     for check in checks {
         assert_eq!((check.state, &check.mend), (State::Ok, &None), "{check:?}");
     }
@@ -140,6 +140,14 @@ fn limits_and_the_commands_that_raise_them() {
     let nofile = Some("prlimit --pid $$ --nofile=2112:2112");
     expect(&scratch, "RLIMIT_NOFILE", State::Warn, "1024 files", nofile);
     expect(&scratch, "RLIMIT_MEMLOCK", State::Ok, "unlimited", None);
+}
+
+#[test]
+fn rings_are_as_large_as_memory_allows() {
+    let scratch = healthy();
+    expect(&scratch, "rings", State::Ok, "8 MiB for each of 4 processors", None);
+    scratch.write("proc/meminfo", "MemAvailable: 23068672 kB\n");
+    expect(&scratch, "rings", State::Ok, "64 MiB for each of 4 processors", None);
 }
 
 #[test]

@@ -72,43 +72,6 @@ fn set_open_files(limit: libc::rlimit) {
     }
 }
 
-/// While it lives, this thread runs at that nice value, below zero to run before ordinary ones.
-/// Without the right to do so it stays as it was. What the thread starts inherits the value.
-#[derive(Debug)]
-pub(crate) struct Hurry {
-    before: libc::c_int,
-}
-
-impl Hurry {
-    #[allow(unsafe_code)]
-    pub(crate) fn to(nice: libc::c_int) -> Self {
-        // SAFETY: no memory is passed. Thread 0 is the calling thread: Linux keeps this by thread.
-        let before = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
-        set_nice(nice);
-        Self { before }
-    }
-
-    /// Does something at the value from before, such as starting a process.
-    pub(crate) fn pause<T>(&self, work: impl FnOnce() -> T) -> T {
-        let now = Self::to(self.before);
-        let done = work();
-        drop(now);
-        done
-    }
-}
-
-impl Drop for Hurry {
-    fn drop(&mut self) {
-        set_nice(self.before);
-    }
-}
-
-#[allow(unsafe_code)]
-fn set_nice(nice: libc::c_int) {
-    // SAFETY: as in `Hurry::to`.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
-}
-
 /// CPU time of the whole process so far, in nanoseconds.
 #[allow(unsafe_code)]
 pub(crate) fn process_cpu_ns() -> u64 {

@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use kmemlab_trace::unit::Nanos;
 
-use super::{RecordOptions, SnapshotThread};
+use super::{RecordOptions, SNAPSHOTS, SnapshotThread};
 use crate::capture::{Backend, Count};
 use crate::clock;
 use crate::command::Running;
-use crate::encode::Job;
+use crate::encode::{Encoded, Job, Started};
 use crate::feed::Feeder;
 use crate::merge::SLACK;
-use crate::perf::sys::{self, Hurry};
+use crate::perf::priority::{Hurry, Spur};
+use crate::perf::sys;
 use crate::progress::{Control, Progress};
 use crate::record_error::RecordError;
 use crate::root::Root;
@@ -24,8 +25,8 @@ use crate::tasks::{self, Task};
 
 /// Rings are looked at this often even when none fills up.
 const ROUND_TIME: Duration = Duration::from_millis(50);
-/// Before everything else: it copies for some milliseconds and sleeps again.
-const NICE: i32 = -20;
+/// Chunks behind which the second thread may be before it runs before everything ordinary, too.
+const BACKLOG_MAX: usize = 16;
 const PROGRESS_TIME: Duration = Duration::from_millis(500);
 
 /// All that the first thread works with.
@@ -36,6 +37,8 @@ pub(super) struct Run<'a, B: ?Sized> {
     pub(super) program: Option<PathBuf>,
     pub(super) backend: &'a mut B,
     pub(super) feeder: Feeder,
+    /// The second thread: it is behind when others leave it no processor.
+    pub(super) encoder: Spur<'a, Encoded>,
     pub(super) bytes: Arc<AtomicU64>,
 }
 
@@ -48,6 +51,8 @@ pub(super) struct Ended {
     pub(super) counts: Vec<Count>,
     pub(super) command_exit_status: Option<i32>,
     pub(super) cpu_before_ns: u64,
+    /// Time for which writing kept the rings from being drained.
+    pub(super) stalled: Duration,
     pub(super) error: Option<RecordError>,
 }
 
@@ -66,11 +71,14 @@ impl<B: Backend + ?Sized> Run<'_, B> {
     /// Turns the events on, drains until the recording is over, turns them off.
     pub(super) fn until_done(mut self, root: &Root, snapshots: &SnapshotThread) -> Ended {
         let mut ended = Ended { cpu_before_ns: sys::process_cpu_ns(), ..Ended::default() };
-        let hurry = Hurry::to(NICE);
+        // It copies for some milliseconds and sleeps again.
+        let hurry = Hurry::begin();
         let mut command = None;
         let done = self.capture(root, snapshots, &mut ended, &mut command, &hurry);
         let stopped = self.stop(&mut ended);
         drop(hurry);
+        self.encoder.set(false);
+        ended.stalled = self.feeder.stalled();
         self.feeder.finish();
         ended.command_exit_status = command.and_then(Running::end);
         ended.error = done.and(stopped).err();
@@ -85,10 +93,12 @@ impl<B: Backend + ?Sized> Run<'_, B> {
         command: &mut Option<Running>,
         hurry: &Hurry,
     ) -> Result<(), RecordError> {
-        let recorder = tasks::own_threads(root);
+        let threads = tasks::own_threads(root);
         self.backend.start()?;
         ended.started = clock::now();
-        self.feeder.send(Job::Started(ended.started, recorder));
+        let priority = hurry.describe();
+        let started = Started { valid_from: ended.started, threads, priority };
+        self.feeder.send(Job::Started(started));
         // A thread that is gone answers with an error where its answer is looked for.
         let _ = snapshots.asks.send(Ask::First);
         let mut phase = Phase::Opening;
@@ -100,7 +110,14 @@ impl<B: Backend + ?Sized> Run<'_, B> {
                 return Ok(());
             }
             meter.tell(self, fill);
-            let is_done = !matches!(snapshots.done.try_recv(), Err(TryRecvError::Empty));
+            let is_done = match snapshots.done.try_recv() {
+                Ok(()) => true,
+                Err(TryRecvError::Empty) => false,
+                Err(TryRecvError::Disconnected) => {
+                    let why = "it ended before the recording did".to_owned();
+                    return Err(RecordError::Thread { thread: SNAPSHOTS, why });
+                }
+            };
             match phase {
                 Phase::Opening if is_done => {
                     if let Some(program) = &self.program {
@@ -126,6 +143,9 @@ impl<B: Backend + ?Sized> Run<'_, B> {
 
     /// The command's own name, which is gone from `/proc` by the time of the last look.
     fn tell_task(&mut self, command: &Option<Running>) {
+        if self.options.is_anonymous {
+            return;
+        }
         if let (Some(running), Some(program)) = (command, &self.program) {
             let task = Task::started(running.id(), &program.to_string_lossy());
             self.feeder.send(Job::Shot(Shot::Tasks(vec![task])));
@@ -153,6 +173,9 @@ impl<B: Backend + ?Sized> Run<'_, B> {
         let start = clock::now();
         let fill = self.backend.drain(start, &mut self.feeder);
         self.feeder.finish_round(Nanos(start.0.saturating_sub(SLACK.0)));
+        let backlog = self.feeder.backlog();
+        let is_behind = if self.encoder.is_on() { backlog > 1 } else { backlog >= BACKLOG_MAX };
+        self.encoder.set(is_behind);
         fill
     }
 
