@@ -127,7 +127,49 @@ fn policies_above_the_pages_need_the_stack() {
     kmemlab(["replay", "--stack", path, "--policy", "slub-tuned=max_order=99"])
         .refused(&["max_order=99"]);
     kmemlab(["replay", "--stack", path, "--policy", "vmap-lazy=areas=3"]).refused(&["areas"]);
-    kmemlab(["replay", "--stack", path, "--rules", "6.1"]).refused(&["--stack", "--rules"]);
+    kmemlab(["replay", "--stack", path, "--rules", "latest"]).refused(&["latest", "no release"]);
+}
+
+/// Rules of the recorded release change nothing; those of another are told row by row.
+#[test]
+fn the_stack_runs_under_the_rules_of_another_release() {
+    let Some(path) = sample("fork-open") else { return };
+    let own = without_speed(stack(&path, &[]));
+    assert_eq!(
+        own["rules"],
+        serde_json::json!({"pages": "6.18", "slab": "6.18", "vmalloc": "6.14"})
+    );
+    let mut same = without_speed(stack(&path, &["--rules", "6.18"]));
+    assert!(same["notes"].to_string().contains("slabs and kmalloc of 6.18 (0 of"), "{same:#}");
+    same["notes"] = own["notes"].clone();
+    assert_eq!(own, same, "the recorded release's rules, forced");
+    let old = stack(&path, &["--check", "--rules", "5.10"]);
+    assert_eq!(
+        old["rules"],
+        serde_json::json!({"pages": "5.10", "slab": "5.10", "vmalloc": "5.10"})
+    );
+    assert_eq!(old["residue"], own["residue"], "events mean what they meant");
+    let made = |told: &Value, name: &str| {
+        let caches = told["slab"]["caches"].as_array().unwrap();
+        caches.iter().find(|cache| cache["name"] == name).map(|it| number(it, "events"))
+    };
+    assert_eq!(made(&old, "kmalloc-cg-64"), made(&own, "kmalloc-cg-64"), "as recorded");
+    let slabs = |told: &Value, name: &str| {
+        let caches = told["slab"]["caches"].as_array().unwrap().clone();
+        let of = |cache: &Value| number(cache, "new_slabs_model");
+        caches
+            .iter()
+            .filter(|it| it["name"].as_str().unwrap().starts_with(name))
+            .map(of)
+            .sum::<u64>()
+    };
+    assert_eq!(slabs(&old, "kmalloc-cg-"), 0, "5.10 has none");
+    assert!(slabs(&old, "kmalloc-") > slabs(&own, "kmalloc-"), "accounted ones go there too");
+    let pool_hits = |told: &Value| number(told, "vmalloc.pool_hits");
+    assert!(pool_hits(&own) > 0 && pool_hits(&old) == 0, "5.10 has no pools");
+    let text = kmemlab(["replay", "--stack", "--rules", "6.1", path.to_str().unwrap()]).done();
+    let text = text.stdout;
+    assert!(text.contains("pages of 5.18, slabs and kmalloc of 5.16"), "{text}");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use kmemlab_replay::policy::PolicySet;
 use kmemlab_replay::stack::{
-    CacheOutcome, SlabOutcome, StackOptions, StackOutcome, StackRun, VmapOutcome, replay_stack,
+    CacheOutcome, SlabOutcome, StackOptions, StackOutcome, StackRules, StackRun, VmapOutcome,
+    replay_stack,
 };
 use kmemlab_replay::{Outcome, Row};
 use kmemlab_trace::Recording;
@@ -20,7 +21,8 @@ pub(crate) fn run(
     clock: fn() -> u64,
 ) -> anyhow::Result<Answer> {
     let (clock, check) = (Some(clock), args.check);
-    let options = StackOptions { policies, clock, check, ..StackOptions::default() };
+    let rules = args.rules.as_deref().map(StackRules::of);
+    let options = StackOptions { rules, policies, clock, check, ..StackOptions::default() };
     let mut samples = Samples::default();
     let mut keep = |name: &str, row: Row<'_>| {
         if let (Some(_), Row::Sample(row)) = (&args.output, row) {
@@ -45,6 +47,12 @@ fn as_json(outcome: &StackOutcome) -> Value {
     let baseline = &outcome.baseline;
     let policies: Vec<Value> = outcome.policies.iter().map(policy).collect();
     json!({
+        "rules": {
+            "pages": outcome.rules.pages.name(),
+            "slab": outcome.rules.slab.name(),
+            "vmalloc": outcome.rules.vmap.name(),
+        },
+        "rules_by_probe": outcome.rules_by_probe,
         "events": outcome.events,
         "direct_map_base": outcome.direct_map.map(|map| format!("{:#x}", map.base)),
         "direct_map_votes": outcome.direct_map.map(|map| map.votes),

@@ -19,6 +19,15 @@ pub(crate) fn render(recording: &Recording, outcome: &StackOutcome) -> String {
         host.kernel_release,
         count(outcome.events),
     );
+    let rules = &outcome.rules;
+    let _ = writeln!(
+        text,
+        "rules: pages of {}{}, slabs and kmalloc of {}, vmalloc of {}",
+        rules.pages.name(),
+        outcome.rules_by_probe.iter().map(|said| format!(" ({said})")).collect::<String>(),
+        rules.slab.name(),
+        rules.vmap.name()
+    );
     match outcome.direct_map {
         Some(map) => {
             let (votes, of) = (count(map.votes), count(map.of));

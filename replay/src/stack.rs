@@ -13,7 +13,6 @@ use crate::engine::upper::Upper;
 use crate::engine::{Options, ReplayError, Row, replay_under};
 use crate::machine::Machine;
 use crate::policy::PolicySet;
-use crate::rules::Rules;
 use crate::slab::base::{BaseVotes, DirectMap, base_of_map};
 use crate::slab::caches::{CacheId, Caches, Site};
 use crate::slab::follow::{Follow, FollowCounts, Marks, Watch};
@@ -32,6 +31,9 @@ mod drive;
 mod layers;
 mod names;
 mod outcome;
+mod recorded;
+mod routes;
+mod rules;
 mod sites;
 mod sums;
 
@@ -39,6 +41,7 @@ pub use crate::vmap::drive::VmapOutcome;
 use layers::Layers;
 use names::Names;
 pub use outcome::{CacheOutcome, Cause, SiteOutcome, SlabOutcome, StackOutcome, StackRun};
+pub use rules::StackRules;
 pub use sums::{CacheCount, CacheSample, SlabSums, Sums};
 
 /// Events that the slab layer is followed by.
@@ -60,6 +63,8 @@ const AREA_CACHE: &str = "vmap_area";
 /// How the layers are to run.
 #[derive(Clone, Debug, Default)]
 pub struct StackOptions {
+    /// Rules other than the recorded release's.
+    pub rules: Option<StackRules>,
     /// Sets of policies to run beside the baseline.
     pub policies: Vec<PolicySet>,
     /// Monotonic nanoseconds, to tell how fast it went; it changes nothing else.
@@ -78,8 +83,11 @@ const MAP_OBJECTS: usize = 4096;
 /// What both passes share.
 #[derive(Clone, Debug)]
 struct Ground {
+    /// Rules of the recorded kernel: what its events mean.
     rules: SlabRules,
     vmap_rules: VmapRules,
+    /// Rules that the model decides by.
+    decides: StackRules,
     machine: Machine,
     page_bytes: u64,
     caches: Caches,
@@ -97,11 +105,11 @@ struct Ground {
 }
 
 impl Ground {
-    fn new(recording: &Recording) -> Result<Self, ReplayError> {
+    fn new(recording: &Recording, forced: Option<StackRules>) -> Result<Self, ReplayError> {
         let manifest = recording.manifest();
-        let release = &manifest.host.kernel_release;
-        let rules = SlabRules::of(release);
-        let machine = Machine::of(manifest, Rules::of(release)).map_err(ReplayError::Machine)?;
+        let (own, _) = StackRules::recorded(manifest);
+        let (rules, decides) = (own.slab, forced.unwrap_or(own));
+        let machine = Machine::of(manifest, decides.pages).map_err(ReplayError::Machine)?;
         let page_bytes = page_bytes(recording);
         let parameters = Parameters::of_host(page_bytes, manifest.host.cpus.len() as u32);
         let gfp = GfpBits::of(manifest);
@@ -119,7 +127,8 @@ impl Ground {
         let mut ground = Self {
             shrinks,
             rules,
-            vmap_rules: VmapRules::of(release),
+            vmap_rules: own.vmap,
+            decides,
             machine,
             page_bytes,
             caches,
@@ -150,7 +159,9 @@ impl Ground {
     fn vmap(&self, set: &PolicySet) -> Vmap {
         let cpus = self.machine.cpus;
         let lazy = vmap::rules::lazy_max_pages(cpus as u32, self.page_bytes);
-        Vmap::new(self.vmap_rules, set.vmap.tuning(), cpus, lazy, self.page_bytes)
+        let mut tuning = set.vmap.tuning();
+        tuning.is_forced = self.decides.vmap != self.vmap_rules;
+        Vmap::new(self.decides.vmap, tuning, cpus, lazy, self.page_bytes)
     }
 
     #[inline]
@@ -230,13 +241,15 @@ pub fn replay_stack(
 ) -> Result<StackOutcome, ReplayError> {
     let now = || options.clock.map_or(0, |clock| clock());
     let begin = now();
-    let mut ground = Ground::new(recording)?;
+    let mut ground = Ground::new(recording, options.rules)?;
     let first = learn(recording, &mut ground)?;
     let learned_at = now();
     let baseline = PolicySet::baseline(&ground.machine.rules);
     let mut outcome = StackOutcome {
         follow: first.counts,
         direct_map: ground.base,
+        rules: ground.decides,
+        rules_by_probe: rules::by_probe(recording.manifest(), options.rules),
         learning_ns: learned_at - begin,
         events: recording.rows_of(format::EVENTS),
         baseline: run(recording, &ground, &first, &baseline, options, observe)?,
@@ -246,6 +259,9 @@ pub fn replay_stack(
         outcome.policies.push(run(recording, &ground, &first, set, options, observe)?);
     }
     notes(&ground, &mut outcome);
+    if options.rules.is_some() {
+        outcome.notes.push(ground.decides.note(&ground.caches));
+    }
     Ok(outcome)
 }
 
@@ -281,7 +297,8 @@ fn run(
     if ground.has_pages && ground.has_objects && !options.without_pages {
         let mut layers = Layers::new(ground, first, set);
         let (clock, check) = (options.clock, options.check);
-        let options = Options { clock, check, ..Options::default() };
+        let rules = options.rules.map(|rules| rules.pages);
+        let options = Options { rules, clock, check, ..Options::default() };
         let upper = Some((&mut layers as &mut dyn Upper, set));
         run.pages =
             Some(replay_under(recording, &options, upper, &mut |row| observe(&set.name, row))?);

@@ -9,6 +9,8 @@ use super::geometry::{self, Parameters};
 use super::gfp::GfpBits;
 use super::rules::SlabRules;
 
+mod forced;
+
 /// A cache by its number in [`Caches`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CacheId(pub u16);
@@ -46,6 +48,8 @@ pub struct Cache {
     pub min_partial: u32,
     /// Objects of a sheaf; 0 without sheaves.
     pub sheaf: u32,
+    /// Order and objects on the recorded host, where the slabs are cut otherwise here.
+    pub recorded: Option<(u8, u16)>,
 }
 
 /// Kinds of kmalloc caches, in the order of [`kind_of`]'s answer.
@@ -147,6 +151,7 @@ impl Caches {
             cpu_partial_objects: cpu_partial,
             min_partial: geometry::min_partial(stride),
             sheaf: sheaf.map_or(0, |(_, capacity)| *capacity),
+            recorded: None,
         });
         self.by_name.insert(name.to_owned(), id);
         for (kind, prefix) in KINDS.iter().enumerate() {

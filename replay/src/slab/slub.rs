@@ -83,6 +83,8 @@ impl Default for CpuSlab {
 struct CacheState {
     order: u8,
     objects: u16,
+    /// Its slabs are not cut as the recorded ones.
+    is_cut_anew: bool,
     cpu_partial_slabs: u32,
     cpu_partial_objects: u32,
     min_partial: u32,
@@ -137,6 +139,10 @@ impl Slub {
             requests: Vec::new(),
             steps: 0,
         }
+    }
+
+    fn is_cut_anew(&self, cache: CacheId) -> bool {
+        self.caches.get(cache.index()).is_some_and(|state| state.is_cut_anew)
     }
 
     fn cache_mut(&mut self, cache: CacheId) -> &mut CacheState {
@@ -358,9 +364,10 @@ impl SlabPolicy for Slub {
         self.seed_all(caches, learned);
     }
 
-    fn before(&mut self, before: u32, _: CacheId) -> Token {
-        if let Some(tokens) = self.moved.get_mut(before as usize) {
-            return tokens.pop().unwrap_or(NO_TOKEN);
+    fn before(&mut self, before: u32, cache: CacheId) -> Token {
+        if self.is_cut_anew(cache) {
+            let tokens = self.moved.get_mut(before as usize);
+            return tokens.and_then(Vec::pop).unwrap_or(NO_TOKEN);
         }
         self.before.get(before as usize).copied().unwrap_or(NO_TOKEN)
     }
@@ -372,7 +379,7 @@ impl SlabPolicy for Slub {
     fn adopt(&mut self, before: u32, cache: CacheId, learned: &BeforeSlab) {
         let held = learned.objects.max(1);
         let used = held - learned.free.min(held);
-        if !self.moved.is_empty() {
+        if self.is_cut_anew(cache) {
             let tokens = (0..used).map(|_| self.slab_alloc(cache, 0)).collect();
             if let Some(place) = self.moved.get_mut(before as usize) {
                 *place = tokens;

@@ -4,46 +4,17 @@ use kmemlab_trace::event::Event;
 use kmemlab_trace::snapshot::SlabRow;
 
 use super::Ground;
-use super::outcome::{CacheOutcome, Cause, SiteOutcome, SlabOutcome};
+use super::outcome::{CacheOutcome, SiteOutcome, SlabOutcome};
+use super::recorded::Recorded;
+use super::routes::Routes;
 use super::sums::{CacheCount, CacheSample, Held, SlabSums};
 use crate::policy::PolicySet;
 use crate::policy::slab::Host;
-use crate::slab::caches::{Cache, CacheId, Caches};
+use crate::slab::caches::{Cache, CacheId};
 use crate::slab::follow::{Follow, KernelSlab, NONE, Object, State, Watch};
 use crate::slab::learning::{BeforeSlab, Learned};
 use crate::slab::policy::{Ask, CacheCounts, NO_TOKEN, PageRequest, SlabPolicy, Token};
 use crate::slab::samples::SlabSample;
-
-/// By cache: what the recording did.
-#[derive(Clone, Copy, Debug, Default)]
-struct Recorded {
-    slabs: u64,
-    made: u64,
-    released: u64,
-    events: u64,
-    hidden_frees: u64,
-    hidden_allocs: u64,
-    unseen_slabs: u64,
-    asked_bytes: u64,
-    given_bytes: u64,
-}
-
-impl Recorded {
-    /// Why events are missing: objects in sheaves, whole slabs without one, or objects alone.
-    fn cause(&self, has_sheaves: bool) -> Cause {
-        if has_sheaves && self.hidden_frees > 0 {
-            Cause::Sheaf
-        } else if self.unseen_slabs > 0 {
-            Cause::HiddenThreads
-        } else if self.hidden_allocs > 0 {
-            Cause::Bulk
-        } else if self.hidden_frees > 0 {
-            Cause::KfreeRcu
-        } else {
-            Cause::Complete
-        }
-    }
-}
 
 /// Objects, bytes asked for and bytes given.
 type Given = (u64, u64, u64);
@@ -65,8 +36,11 @@ const TICK_NS: u64 = 10_000_000;
 #[derive(Debug)]
 pub(super) struct Drive {
     policy: Box<dyn SlabPolicy>,
+    routes: Routes,
     /// By object row: where the policy put it.
     tokens: Vec<Token>,
+    /// By object row: the model's cache, where it may be another than the kernel's.
+    served_by: Vec<CacheId>,
     /// By slab from before.
     learned: Vec<BeforeSlab>,
     /// By slab from before: objects free at the start that were not allocated yet.
@@ -102,11 +76,14 @@ pub(super) struct Drive {
 
 impl Drive {
     pub(super) fn new(ground: &Ground, learned: &Learned, set: &PolicySet) -> Self {
-        let (cpus, rules, page_bytes) = (ground.machine.cpus, ground.rules, ground.page_bytes);
+        let (cpus, rules, page_bytes) =
+            (ground.machine.cpus, ground.decides.slab, ground.page_bytes);
         let policy = set.slab.make(&Host { cpus, rules, page_bytes });
         let mut drive = Self {
             policy,
+            routes: Routes::new(&ground.caches, &rules),
             tokens: Vec::new(),
+            served_by: Vec::new(),
             learned: learned.before.clone(),
             left_free: learned.before.iter().map(|slab| slab.free).collect(),
             recorded: Vec::new(),
@@ -132,7 +109,10 @@ impl Drive {
             last: Vec::new(),
             is_started: false,
         };
-        drive.learn(&ground.caches);
+        let count = ground.caches.list().len();
+        drive.recorded.resize(count, Recorded::default());
+        drive.strides = ground.caches.list().iter().map(|cache| cache.stride).collect();
+        drive.policy.learn(drive.routes.caches());
         drive.live = live_at_start(ground, learned);
         drive.peak_live = drive.live;
         drive.next_stop = ground.samples.first().map_or(u64::MAX, |it| it.stamp.before.0);
@@ -143,8 +123,8 @@ impl Drive {
     }
 
     /// The layer starts; slabs from before are known.
-    pub(super) fn begin(&mut self, caches: &Caches, learned: &Learned) {
-        self.policy.seed(caches, learned);
+    pub(super) fn begin(&mut self, learned: &Learned) {
+        self.policy.seed(self.routes.caches(), learned);
         self.is_started = true;
     }
 
@@ -153,22 +133,9 @@ impl Drive {
         self.rows = Some(Vec::new());
     }
 
-    /// Caches that came to be known since.
-    pub(super) fn learn(&mut self, caches: &Caches) {
-        let count = caches.list().len();
-        if self.recorded.len() < count {
-            self.recorded.resize(count, Recorded::default());
-            self.strides = caches.list().iter().map(|cache| cache.stride).collect();
-            self.policy.learn(caches);
-        }
-    }
-
     /// Time goes on: samples are compared as it passes them.
     #[inline]
     pub(super) fn time(&mut self, now: u64, ground: &Ground) {
-        if ground.caches.list().len() > self.recorded.len() {
-            self.learn(&ground.caches);
-        }
         while let Some((at, cache)) = ground.shrinks.get(self.next_shrink).copied()
             && now > at
         {
@@ -224,9 +191,20 @@ impl Drive {
         (&mut self.requests, self.gfp)
     }
 
+    /// Which cache of the model serves what.
+    pub(super) fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
     /// The policy.
     pub(super) fn policy(&self) -> &dyn SlabPolicy {
         &*self.policy
+    }
+
+    /// The model's cache of the object in a row, which came from the kernel's cache `cache`.
+    #[inline]
+    fn served_by(&self, place: usize, cache: CacheId) -> CacheId {
+        self.served_by.get(place).copied().unwrap_or(cache)
     }
 
     fn moment(&self) -> Vec<Moment> {
@@ -265,6 +243,11 @@ impl Drive {
                 rows.push(CacheSample { at_ns, cache, object_bytes: bytes, kernel, model });
             }
         }
+        for added in self.routes.added() {
+            let (held, cache) = (self.policy.counts(added), self.routes.caches().get(added));
+            let bytes = cache.map_or(0, |cache| u64::from(cache.stride));
+            model_held.add(held.pages, held.active, bytes);
+        }
         if model_held.pages == 0 {
             // SLOB knows pages and no caches' slabs.
             model_held.add(self.policy.pages(), 0, 0);
@@ -295,7 +278,7 @@ impl Drive {
         slab.live_objects = self.live;
         slab.peak_live_objects = self.peak_live;
         let occupancy = self.policy.occupancy();
-        for (index, cache) in ground.caches.list().iter().enumerate() {
+        for (index, cache) in self.routes.caches().list().iter().enumerate() {
             let counts = self.policy.counts(CacheId(index as u16));
             let recorded = self.recorded.get(index).copied().unwrap_or_default();
             let last = self.last.iter().find(|(row, ..)| row.cache == cache.name);
@@ -375,6 +358,10 @@ impl Watch for Drive {
             self.tokens.resize(first + count, NO_TOKEN);
         }
         self.tokens[first..first + count].fill(NO_TOKEN);
+        if !self.routes.is_plain() {
+            self.served_by.resize(self.tokens.len(), CacheId::UNKNOWN);
+            self.served_by[first..first + count].fill(slab.cache);
+        }
         if let Some(recorded) = self.recorded.get_mut(slab.cache.index()) {
             recorded.slabs += 1;
             recorded.made += u64::from(slab.before == NONE);
@@ -388,9 +375,10 @@ impl Watch for Drive {
 
     fn destroyed(&mut self, _: u32, slab: &KernelSlab, states: &[State], cpu: usize) {
         for (index, state) in states.iter().enumerate() {
-            let token = self.tokens[slab.first as usize + index];
+            let place = slab.first as usize + index;
+            let token = self.tokens[place];
             if *state == State::Live && token != NO_TOKEN {
-                self.policy.free(token, slab.cache, cpu);
+                self.policy.free(token, self.served_by(place, slab.cache), cpu);
                 self.live = self.live.saturating_sub(1);
                 self.recorded[slab.cache.index()].hidden_frees += 1;
             }
@@ -415,8 +403,9 @@ impl Watch for Drive {
         }
         if object.was == State::Live {
             recorded.hidden_frees += 1;
-            let token = self.tokens[object.number as usize];
-            self.policy.free(token, object.cache, cpu);
+            let place = object.number as usize;
+            let token = self.tokens[place];
+            self.policy.free(token, self.served_by(place, object.cache), cpu);
         } else {
             self.live += 1;
             self.peak_live = self.peak_live.max(self.live);
@@ -424,11 +413,15 @@ impl Watch for Drive {
                 self.untouched(slab, object.cache, cpu);
             }
         }
+        let cache = self.routes.of(object.cache, event);
+        if let Some(served_by) = self.served_by.get_mut(object.number as usize) {
+            *served_by = cache;
+        }
         let token = &mut self.tokens[object.number as usize];
         self.gfp = event.gfp;
         let may_block = event.gfp & self.direct_reclaim != 0;
         let bytes = event.bytes_requested.min(u64::from(u32::MAX)) as u32;
-        *token = self.policy.alloc(&Ask { cache: object.cache, cpu, bytes, may_block });
+        *token = self.policy.alloc(&Ask { cache, cpu, bytes, may_block });
     }
 
     #[inline]
@@ -454,7 +447,11 @@ impl Watch for Drive {
         };
         self.tokens[place] = NO_TOKEN;
         if token != NO_TOKEN {
-            self.policy.free(token, object.cache, cpu);
+            let cache = match object.was {
+                State::Live | State::Owed => self.served_by(place, object.cache),
+                State::Untouched | State::Free => object.cache,
+            };
+            self.policy.free(token, cache, cpu);
         }
     }
 }

@@ -40,7 +40,7 @@ impl<'a> Layers<'a> {
         let areas = VmapDrive::new(ground.vmap(set), &ground.vmap_samples, &first.areas);
         let mut follow = ground.follow();
         follow.start_from(&first.marks, &first.slabs.places, &ground.caches, &mut drive);
-        drive.begin(&ground.caches, &first.slabs);
+        drive.begin(&first.slabs);
         Self {
             ground: Ground { vmap_samples: Vec::new(), ..ground.clone() },
             drive,
@@ -128,7 +128,7 @@ impl<'a> Layers<'a> {
         let bits = self.ground.caches.gfp();
         let dropped = bits.zero | bits.account | bits.movable | bits.highmem | bits.write;
         let mut flags = (gfp & !dropped) | bits.nowarn | bits.noretry | bits.comp;
-        let min_order = self.ground.caches.get(cache).map_or(0, |cache| cache.min_order);
+        let min_order = self.drive.routes().caches().get(cache).map_or(0, |cache| cache.min_order);
         if flags & bits.direct_reclaim != 0 && order > min_order {
             flags &= !(bits.direct_reclaim | bits.kswapd_reclaim);
             flags |= bits.nomemalloc;
@@ -201,7 +201,7 @@ impl Upper for Layers<'_> {
         let gfp = self.drive.requests().1;
         for (number, cache, order) in without {
             let flags = self.slab_flags(gfp, cache, order);
-            let migrate = self.follow.migrate_of(cache);
+            let migrate = self.follow.migrate_of(self.drive.routes().like(cache));
             let request = Request { cpu: 0, order, gfp: flags, migrate };
             ask(UpperInput::Alloc { number, request });
         }
@@ -221,7 +221,7 @@ impl Upper for Layers<'_> {
             match *request {
                 PageRequest::Alloc { slab, cache, order } => {
                     let flags = self.slab_flags(gfp, cache, order);
-                    let migrate = self.follow.migrate_of(cache);
+                    let migrate = self.follow.migrate_of(self.drive.routes().like(cache));
                     let request = Request { cpu: self.cpu, order, gfp: flags, migrate };
                     if self.has_begun {
                         ask(UpperInput::Alloc { number: slab, request });

@@ -5,6 +5,7 @@ use crate::policy::Chosen;
 use crate::slab::base::DirectMap;
 use crate::slab::follow::FollowCounts;
 use crate::slab::policy::Occupancy;
+use crate::stack::rules::StackRules;
 use crate::stack::sums::{CacheSample, SlabSums};
 use crate::vmap::drive::VmapOutcome;
 
@@ -15,6 +16,10 @@ pub struct StackOutcome {
     pub events: u64,
     /// Time of the first pass, nanoseconds; 0 without a clock.
     pub learning_ns: u64,
+    /// Rules that the model decided by.
+    pub rules: StackRules,
+    /// Page rules that a probe of the recorded kernel set, in words.
+    pub rules_by_probe: Vec<String>,
     /// The direct map as inferred.
     pub direct_map: Option<DirectMap>,
     /// What could not be taken as said.

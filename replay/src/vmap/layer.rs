@@ -14,6 +14,8 @@ pub struct Tuning {
     pub no_pools: bool,
     /// Pages that may wait to be purged.
     pub lazy_max_pages: Option<u64>,
+    /// The rules are those of another release.
+    pub is_forced: bool,
 }
 
 /// Largest size of the pools, in pages (`MAX_VA_SIZE_PAGES`).
@@ -319,7 +321,7 @@ impl Vmap {
     /// Whether the kernel's number of purged areas counts each of them.
     #[must_use]
     pub fn counts_areas(&self) -> bool {
-        !self.rules.counts_merged
+        !self.rules.counts_merged && !self.tuning.is_forced
     }
 
     /// Areas in use.

@@ -24,9 +24,11 @@ impl Slub {
             slabs = geometry::cpu_partial_slabs(free, u32::from(objects));
         }
         let with_sheaves = cache.sheaf > 0 && !self.tuning.no_sheaves;
+        let recorded = cache.recorded.unwrap_or((cache.order, cache.objects));
         CacheState {
             order,
             objects,
+            is_cut_anew: (order, objects) != recorded,
             cpu_partial_slabs: slabs,
             cpu_partial_objects: free,
             min_partial: self.tuning.min_partial.unwrap_or(cache.min_partial),
@@ -48,17 +50,18 @@ impl Slub {
     pub(super) fn seed_all(&mut self, caches: &Caches, learned: &Learned) {
         use crate::slab::policy::SlabPolicy;
         self.learn(caches);
-        let is_recorded = self.tuning.geometry.is_none();
+        let is_recorded = !self.caches.iter().any(|state| state.is_cut_anew);
         let places = learned.before.len();
         self.before = vec![NO_TOKEN; places];
         self.moved = vec![Vec::new(); if is_recorded { 0 } else { places }];
         for (index, recorded) in caches.list().iter().enumerate() {
             let cache = CacheId(index as u16);
             let start = learned.cache(cache);
-            if is_recorded {
-                self.seed_as_recorded(cache, learned, &start);
+            if self.is_cut_anew(cache) {
+                let objects = recorded.recorded.map_or(recorded.objects, |(_, objects)| objects);
+                self.seed_compact(cache, objects, learned, &start);
             } else {
-                self.seed_compact(cache, recorded.objects, learned, &start);
+                self.seed_as_recorded(cache, learned, &start);
             }
         }
         self.requests.clear();
