@@ -70,6 +70,7 @@ fn as_json(outcome: &StackOutcome) -> Value {
             "told_by_object": outcome.follow.told_by_object,
             "nameless": outcome.follow.nameless_slabs,
             "look_alikes": outcome.follow.look_alikes,
+            "failed": outcome.follow.failed_slab_pages,
         },
         "slab": slab(&baseline.slab),
         "vmalloc": vmalloc(&baseline.vmap),
@@ -143,6 +144,8 @@ fn slab(slab: &SlabOutcome) -> Value {
         "followed_exact": slab.followed_exact,
         "followed": slab.followed,
         "followed_wrong_pages": slab.followed_wrong_pages,
+        "min_order_model": slab.min_orders().0,
+        "min_order_kernel": slab.min_orders().1,
         "wasting_call_sites": sites,
         "caches": caches,
     })
@@ -171,6 +174,8 @@ fn cache(cache: &CacheOutcome) -> Value {
         "sparse_slabs": cache.occupancy.sparse_slabs,
         "empty_slabs": cache.occupancy.empty_slabs,
         "ping_pong_slabs": cache.ping_pong,
+        "min_order_model": cache.min_order_model,
+        "min_order_kernel": cache.min_order_kernel,
     })
 }
 

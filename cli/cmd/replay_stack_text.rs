@@ -128,6 +128,16 @@ fn slab(slab: &SlabOutcome, outcome: &StackOutcome) -> String {
         count(slab.followed_exact),
         count(slab.followed)
     ));
+    let (model, kernel) = slab.min_orders();
+    if model + kernel + follow.failed_slab_pages > 0 {
+        line(format!(
+            "least order      {} / {} slabs, kernel / model, for want of a larger block; {} requests \
+             of the kernel failed",
+            count(kernel),
+            count(model),
+            count(follow.failed_slab_pages)
+        ));
+    }
     line(format!(
         "without an event {} frees ({} until their slab went), {} allocations, {} slabs",
         count(follow.hidden_frees),

@@ -319,7 +319,7 @@ impl<'a> Replay<'a> {
             self.begin_models();
         }
         self.last_event = time;
-        let fate = self.upper.as_mut().map_or(Fate::Pages, |upper| upper.event(event));
+        let fate = self.upper_event(event);
         if fate != Fate::Object {
             self.page_event(event, fate);
         }
@@ -333,6 +333,19 @@ impl<'a> Replay<'a> {
             self.look();
         }
         Ok(())
+    }
+
+    /// Whose the event is. A layer above may ask meanwhile whether the model has pages.
+    #[inline]
+    fn upper_event(&mut self, event: &Event) -> Fate {
+        let Some(upper) = self.upper.take() else { return Fate::Pages };
+        let fate = upper.event(event, &mut |input| {
+            self.inputs.push(Input::Upper(input));
+            self.run_models();
+            self.models.first().is_some_and(Run::has_granted)
+        });
+        self.upper = Some(upper);
+        fate
     }
 
     /// The mirror follows, the models are told.

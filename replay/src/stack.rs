@@ -285,24 +285,29 @@ fn run(
         let batch = batch?;
         layers.names(&batch);
         for event in batch.iter_only(SLAB_KINDS | VMAP_KINDS) {
-            layers.step(&event);
+            layers.step(&event, &mut |_| true);
         }
         layers.forget_requests();
     }
     let mut run = layers.finish();
-    sites::name(recording, &mut run.slab.sites)?;
     run.name.clone_from(&set.name);
     run.chosen.clone_from(&set.chosen);
     run.spent_ns = now() - begin;
     if ground.has_pages && ground.has_objects && !options.without_pages {
         let mut layers = Layers::new(ground, first, set);
+        if options.keep_rows {
+            layers.keep_rows();
+        }
         let (clock, check) = (options.clock, options.check);
         let rules = options.rules.map(|rules| rules.pages);
         let options = Options { rules, clock, check, ..Options::default() };
         let upper = Some((&mut layers as &mut dyn Upper, set));
-        run.pages =
-            Some(replay_under(recording, &options, upper, &mut |row| observe(&set.name, row))?);
+        let pages = replay_under(recording, &options, upper, &mut |row| observe(&set.name, row))?;
+        run.pages = Some(pages);
+        // Slabs hang on what the page model has; areas do not.
+        run.slab = layers.finish().slab;
     }
+    sites::name(recording, &mut run.slab.sites)?;
     Ok(run)
 }
 
@@ -315,6 +320,12 @@ fn step(
     watch: &mut impl Watch,
 ) -> Step {
     match event.kind {
+        Kind::PageAlloc if event.pfn().is_none() => {
+            match follow.is_failed_slab(event, &ground.caches) {
+                true => Step::SlabPages,
+                false => Step::Other,
+            }
+        }
         Kind::PageAlloc => match follow.page_alloc(event, &ground.caches, watch) {
             Some(_) => Step::SlabPages,
             None => Step::Other,

@@ -10,7 +10,7 @@ use super::caches::{Cache, CacheId, Caches};
 use super::follow::NONE;
 use super::learning::{BeforeSlab, Learned};
 use super::policy::{
-    Ask, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, SlabPolicy, Token,
+    Ask, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, Pages, SlabPolicy, Token, plenty,
 };
 use super::slub::PING_PONG_STEPS;
 use crate::slab::numbers;
@@ -295,7 +295,8 @@ impl SlabPolicy for Classic {
                 let slab = learned.before[*number as usize];
                 let live = slab.objects.saturating_sub(slab.free);
                 let ask = Ask { cache, cpu: 0, bytes: 0, may_block: true };
-                self.before[*number as usize] = (0..live).map(|_| self.alloc(&ask)).collect();
+                self.before[*number as usize] =
+                    (0..live).map(|_| self.alloc(&ask, &mut plenty)).collect();
             }
             let recorded = caches.get(cache).map_or(0, |cache| u64::from(cache.objects));
             let live = (start.nameless_slabs * recorded).saturating_sub(start.nameless_free);
@@ -314,10 +315,10 @@ impl SlabPolicy for Classic {
         self.before.get_mut(before as usize).and_then(Vec::pop).unwrap_or(NO_TOKEN)
     }
 
-    fn adopt(&mut self, before: u32, cache: CacheId, learned: &BeforeSlab) {
+    fn adopt(&mut self, before: u32, cache: CacheId, learned: &BeforeSlab, _: &mut Pages<'_>) {
         let ask = Ask { cache, cpu: 0, bytes: 0, may_block: true };
         let live = learned.objects.saturating_sub(learned.free);
-        let tokens = (0..live).map(|_| self.alloc(&ask)).collect();
+        let tokens = (0..live).map(|_| self.alloc(&ask, &mut plenty)).collect();
         if let Some(place) = self.before.get_mut(before as usize) {
             *place = tokens;
         }
@@ -330,7 +331,7 @@ impl SlabPolicy for Classic {
         }
     }
 
-    fn alloc(&mut self, ask: &Ask) -> Token {
+    fn alloc(&mut self, ask: &Ask, _: &mut Pages<'_>) -> Token {
         self.steps += 1;
         let cpu = ask.cpu.min(self.cpus - 1);
         if self.caches[ask.cache.index()].arrays[cpu].objects.is_empty() {
@@ -377,6 +378,7 @@ impl SlabPolicy for Classic {
             released_slabs: state.released,
             partial: state.partial,
             ping_pong: state.ping_pong,
+            min_order: 0,
         }
     }
 

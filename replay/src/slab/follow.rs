@@ -33,6 +33,8 @@ pub struct KernelSlab {
     pub is_whole: bool,
     /// Its pages have not gone back.
     pub is_live: bool,
+    /// Migrate type of its pages, where their event was seen.
+    pub migrate: u8,
 }
 
 /// A slab that no page event told of.
@@ -51,6 +53,7 @@ pub struct Place {
 struct Made {
     pfn: u32,
     order: Option<u8>,
+    migrate: u8,
     cache: CacheId,
     cpu: usize,
 }
@@ -136,6 +139,8 @@ pub struct FollowCounts {
     pub look_alikes: u64,
     /// Slabs that only an object event told from other pages.
     pub told_by_object: u64,
+    /// Requests of the slab layer for pages that failed; it falls back to the least order.
+    pub failed_slab_pages: u64,
 }
 
 /// The page allocations that became slabs, by their number in the recording.
@@ -196,8 +201,6 @@ pub struct Follow<'a> {
     next_late: usize,
     last_large: (u32, u64),
     late_frees: bool,
-    /// Migrate type by cache.
-    migrates: Vec<u8>,
     /// Frees without a name in pages that no event had named before.
     early: HashMap<u32, Vec<u64>>,
     /// What could not be taken as said.
@@ -226,7 +229,6 @@ impl<'a> Follow<'a> {
             next_late: 0,
             last_large: (0, 0),
             late_frees: false,
-            migrates: Vec::new(),
             early: HashMap::new(),
             counts: FollowCounts::default(),
         }
@@ -248,7 +250,7 @@ impl<'a> Follow<'a> {
         self.known = Some((marks, 0));
         self.before = before.to_vec();
         for (number, place) in before.iter().enumerate().filter(|(_, place)| !place.is_late) {
-            let made = Made { pfn: place.pfn, order: None, cache: place.cache, cpu: 0 };
+            let made = Made { pfn: place.pfn, order: None, migrate: 0, cache: place.cache, cpu: 0 };
             self.create(made, number as u32, caches, watch);
         }
     }
@@ -274,12 +276,6 @@ impl<'a> Follow<'a> {
     /// Every slab that is there.
     pub fn live_slabs(&self) -> impl Iterator<Item = &KernelSlab> {
         self.slabs.iter().filter(|slab| slab.is_live)
-    }
-
-    /// Migrate type of the pages of a cache's slabs, as its page events told.
-    #[must_use]
-    pub fn migrate_of(&self, cache: CacheId) -> u8 {
-        self.migrates.get(cache.index()).copied().unwrap_or(0)
     }
 
     /// Slabs from before the recording that an event named: first page and cache.

@@ -44,6 +44,15 @@ pub enum PageRequest {
     },
 }
 
+/// Takes a block of that order for a slab of that cache; false when there is none. It is asked
+/// before a slab of more than the least order is made; the slab's own request follows.
+pub type Pages<'a> = dyn FnMut(CacheId, u8) -> bool + 'a;
+
+/// There are pages for every request.
+pub fn plenty(_: CacheId, _: u8) -> bool {
+    true
+}
+
 /// A cache as `/proc/slabinfo` counts it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CacheCounts {
@@ -63,6 +72,8 @@ pub struct CacheCounts {
     pub partial: u64,
     /// Slabs made soon (1,000 requests) after one was given back.
     pub ping_pong: u64,
+    /// Slabs made of the least order, for want of memory.
+    pub min_order: u64,
 }
 
 /// How full the slabs of a cache are.
@@ -108,11 +119,11 @@ pub trait SlabPolicy: std::fmt::Debug {
     /// The token of a live object in a slab from before.
     fn before(&mut self, before: u32, cache: CacheId) -> Token;
     /// A slab that came to be without an event: it stands beside those from before.
-    fn adopt(&mut self, before: u32, cache: CacheId, learned: &BeforeSlab);
+    fn adopt(&mut self, before: u32, cache: CacheId, learned: &BeforeSlab, pages: &mut Pages<'_>);
     /// Makes room for caches that came to be known since.
     fn learn(&mut self, caches: &Caches);
     /// Serves a request.
-    fn alloc(&mut self, ask: &Ask) -> Token;
+    fn alloc(&mut self, ask: &Ask, pages: &mut Pages<'_>) -> Token;
     /// Takes an object back.
     fn free(&mut self, token: Token, cache: CacheId, cpu: usize);
     /// Time goes on, in nanoseconds.

@@ -5,7 +5,7 @@ use super::caches::{CacheId, Caches};
 use super::follow::NONE;
 use super::learning::{BeforeSlab, Learned};
 use super::policy::{
-    Ask, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, SlabPolicy, Token,
+    Ask, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, Pages, SlabPolicy, Token, plenty,
 };
 
 /// Bytes of a unit.
@@ -252,7 +252,8 @@ impl SlabPolicy for Slob {
             for number in &start.slabs {
                 let slab = learned.before[*number as usize];
                 let live = slab.objects.saturating_sub(slab.free);
-                self.before[*number as usize] = (0..live).map(|_| self.alloc(&ask)).collect();
+                self.before[*number as usize] =
+                    (0..live).map(|_| self.alloc(&ask, &mut plenty)).collect();
             }
             let room = start.nameless_slabs * u64::from(recorded.objects);
             let bytes = room.saturating_sub(start.nameless_free) * u64::from(recorded.stride);
@@ -268,10 +269,10 @@ impl SlabPolicy for Slob {
         self.before.get_mut(before as usize).and_then(Vec::pop).unwrap_or(NO_TOKEN)
     }
 
-    fn adopt(&mut self, before: u32, cache: CacheId, learned: &BeforeSlab) {
+    fn adopt(&mut self, before: u32, cache: CacheId, learned: &BeforeSlab, _: &mut Pages<'_>) {
         let ask = Ask { cache, cpu: 0, bytes: self.caches[cache.index()].stride, may_block: true };
         let live = learned.objects.saturating_sub(learned.free);
-        let tokens = (0..live).map(|_| self.alloc(&ask)).collect();
+        let tokens = (0..live).map(|_| self.alloc(&ask, &mut plenty)).collect();
         if let Some(place) = self.before.get_mut(before as usize) {
             *place = tokens;
         }
@@ -286,7 +287,7 @@ impl SlabPolicy for Slob {
         }
     }
 
-    fn alloc(&mut self, ask: &Ask) -> Token {
+    fn alloc(&mut self, ask: &Ask, _: &mut Pages<'_>) -> Token {
         let state = &mut self.caches[ask.cache.index()];
         state.live += 1;
         let bytes = if state.is_kmalloc { ask.bytes.clamp(1, state.stride) } else { state.stride };
@@ -363,10 +364,10 @@ mod tests {
         slob.learn(&caches);
         let ask = |cache, bytes| Ask { cache, cpu: 0, bytes, may_block: true };
         // Eighteen bytes with the header, at the page's start: nine units.
-        let first = slob.alloc(&ask(small, 10));
+        let first = slob.alloc(&ask(small, 10), &mut plenty);
         assert_eq!(first, 0);
         // The payload of the next stands at byte 32, so its header at byte 24: unit 12.
-        let second = slob.alloc(&ask(small, 16));
+        let second = slob.alloc(&ask(small, 16), &mut plenty);
         assert_eq!(second, 12);
         assert_eq!(slob.pages[0].free, [(9, 3), (24, 2024)]);
         slob.free(first, small, 0);
@@ -374,7 +375,7 @@ mod tests {
         assert_eq!(slob.pages(), 1);
         slob.free(second, small, 0);
         assert_eq!((slob.pages(), slob.released), (0, 1));
-        let page = slob.alloc(&ask(large, 4088));
+        let page = slob.alloc(&ask(large, 4088), &mut plenty);
         assert_eq!(slob.pages(), 1, "a whole page without a header");
         slob.free(page, large, 0);
         assert_eq!(slob.pages(), 0);

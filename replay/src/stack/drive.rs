@@ -1,6 +1,5 @@
 //! The second pass: what the recording asks for goes to the slab layer, whose counts are compared.
 
-use kmemlab_trace::event::Event;
 use kmemlab_trace::snapshot::SlabRow;
 
 use super::Ground;
@@ -8,13 +7,19 @@ use super::outcome::{CacheOutcome, SiteOutcome, SlabOutcome};
 use super::recorded::Recorded;
 use super::routes::Routes;
 use super::sums::{CacheCount, CacheSample, Held, SlabSums};
+use crate::model::Request;
 use crate::policy::PolicySet;
 use crate::policy::slab::Host;
 use crate::slab::caches::{Cache, CacheId};
-use crate::slab::follow::{Follow, KernelSlab, NONE, Object, State, Watch};
+use crate::slab::follow::Follow;
+use crate::slab::gfp::GfpBits;
 use crate::slab::learning::{BeforeSlab, Learned};
-use crate::slab::policy::{Ask, CacheCounts, NO_TOKEN, PageRequest, SlabPolicy, Token};
+use crate::slab::policy::{CacheCounts, PageRequest, SlabPolicy, Token};
 use crate::slab::samples::SlabSample;
+
+mod watch;
+
+pub(super) use watch::{Asking, Served, slab_flags};
 
 /// Objects, bytes asked for and bytes given.
 type Given = (u64, u64, u64);
@@ -53,7 +58,9 @@ pub(super) struct Drive {
     requests: Vec<PageRequest>,
     /// Flags of the request that is being served.
     gfp: u32,
-    direct_reclaim: u32,
+    bits: GfpBits,
+    /// By cache: migrate type of its slabs' pages, as the page events told.
+    migrates: Vec<u8>,
     live: u64,
     peak_live: u64,
     /// The sample being read by the kernel, and the counts just before.
@@ -91,7 +98,8 @@ impl Drive {
             sites: vec![(0, 0, 0); ground.sites.len()],
             requests: Vec::new(),
             gfp: ground.caches.gfp().direct_reclaim | ground.caches.gfp().kswapd_reclaim,
-            direct_reclaim: ground.caches.gfp().direct_reclaim,
+            bits: *ground.caches.gfp(),
+            migrates: vec![0; ground.caches.list().len()],
             live: 0,
             peak_live: 0,
             next_sample: 0,
@@ -169,21 +177,6 @@ impl Drive {
         self.next_stop = u64::MAX;
     }
 
-    /// An object is allocated whose first event that is: free at the start, or freed unseen.
-    fn untouched(&mut self, slab: &KernelSlab, cache: CacheId, cpu: usize) {
-        match self.left_free.get_mut(slab.before as usize) {
-            Some(left) if *left > 0 => *left -= 1,
-            Some(_) => {
-                self.recorded[cache.index()].hidden_frees += 1;
-                let token = self.policy.before(slab.before, cache);
-                if token != NO_TOKEN {
-                    self.policy.free(token, cache, cpu);
-                }
-            }
-            None => {}
-        }
-    }
-
     /// What the layer asked of the page allocator since the last call, and the flags of the request
     /// that it served last.
     pub(super) fn requests(&mut self) -> (&mut Vec<PageRequest>, u32) {
@@ -191,20 +184,17 @@ impl Drive {
         (&mut self.requests, self.gfp)
     }
 
-    /// Which cache of the model serves what.
-    pub(super) fn routes(&self) -> &Routes {
-        &self.routes
+    /// The request for a slab's pages, by a caller with these flags.
+    pub(super) fn page_request(&self, cpu: usize, cache: CacheId, order: u8, gfp: u32) -> Request {
+        let gfp = slab_flags(gfp, &self.bits);
+        let like = self.routes.like(cache).index();
+        let migrate = self.migrates.get(like).copied().unwrap_or(0);
+        Request { cpu, order, gfp, migrate }
     }
 
     /// The policy.
     pub(super) fn policy(&self) -> &dyn SlabPolicy {
         &*self.policy
-    }
-
-    /// The model's cache of the object in a row, which came from the kernel's cache `cache`.
-    #[inline]
-    fn served_by(&self, place: usize, cache: CacheId) -> CacheId {
-        self.served_by.get(place).copied().unwrap_or(cache)
     }
 
     fn moment(&self) -> Vec<Moment> {
@@ -298,6 +288,8 @@ impl Drive {
                 events: recorded.events,
                 occupancy: occupancy.get(index).copied().unwrap_or_default(),
                 ping_pong: counts.ping_pong,
+                min_order_model: counts.min_order,
+                min_order_kernel: recorded.least_slabs,
                 pages_model: counts.pages,
                 asked_bytes: recorded.asked_bytes,
                 given_bytes: recorded.given_bytes,
@@ -349,109 +341,4 @@ fn live_at_start(ground: &Ground, learned: &Learned) -> u64 {
 /// What lies between `before` and `after` and is nearest to `wanted`.
 pub(super) fn nearest(before: u64, after: u64, wanted: u64) -> u64 {
     wanted.clamp(before.min(after), before.max(after))
-}
-
-impl Watch for Drive {
-    fn created(&mut self, _: u32, slab: &KernelSlab, _: usize) {
-        let (first, count) = (slab.first as usize, usize::from(slab.objects));
-        if self.tokens.len() < first + count {
-            self.tokens.resize(first + count, NO_TOKEN);
-        }
-        self.tokens[first..first + count].fill(NO_TOKEN);
-        if !self.routes.is_plain() {
-            self.served_by.resize(self.tokens.len(), CacheId::UNKNOWN);
-            self.served_by[first..first + count].fill(slab.cache);
-        }
-        if let Some(recorded) = self.recorded.get_mut(slab.cache.index()) {
-            recorded.slabs += 1;
-            recorded.made += u64::from(slab.before == NONE);
-            if self.is_started && slab.before != NONE {
-                recorded.unseen_slabs += 1;
-                let learned = self.learned.get(slab.before as usize).copied().unwrap_or_default();
-                self.policy.adopt(slab.before, slab.cache, &learned);
-            }
-        }
-    }
-
-    fn destroyed(&mut self, _: u32, slab: &KernelSlab, states: &[State], cpu: usize) {
-        for (index, state) in states.iter().enumerate() {
-            let place = slab.first as usize + index;
-            let token = self.tokens[place];
-            if *state == State::Live && token != NO_TOKEN {
-                self.policy.free(token, self.served_by(place, slab.cache), cpu);
-                self.live = self.live.saturating_sub(1);
-                self.recorded[slab.cache.index()].hidden_frees += 1;
-            }
-        }
-        if let Some(recorded) = self.recorded.get_mut(slab.cache.index()) {
-            recorded.slabs = recorded.slabs.saturating_sub(1);
-            recorded.released += 1;
-        }
-    }
-
-    #[inline]
-    fn alloc(&mut self, object: Object, slab: &KernelSlab, event: &Event) {
-        let cpu = usize::from(event.cpu.0);
-        let recorded = &mut self.recorded[object.cache.index()];
-        recorded.events += 1;
-        recorded.asked_bytes = recorded.asked_bytes.saturating_add(event.bytes_requested);
-        recorded.given_bytes = recorded.given_bytes.saturating_add(event.bytes_allocated);
-        if let Some(site) = self.sites.get_mut(event.stack as usize) {
-            site.0 += 1;
-            site.1 = site.1.saturating_add(event.bytes_requested);
-            site.2 = site.2.saturating_add(event.bytes_allocated);
-        }
-        if object.was == State::Live {
-            recorded.hidden_frees += 1;
-            let place = object.number as usize;
-            let token = self.tokens[place];
-            self.policy.free(token, self.served_by(place, object.cache), cpu);
-        } else {
-            self.live += 1;
-            self.peak_live = self.peak_live.max(self.live);
-            if object.was == State::Untouched {
-                self.untouched(slab, object.cache, cpu);
-            }
-        }
-        let cache = self.routes.of(object.cache, event);
-        if let Some(served_by) = self.served_by.get_mut(object.number as usize) {
-            *served_by = cache;
-        }
-        let token = &mut self.tokens[object.number as usize];
-        self.gfp = event.gfp;
-        let may_block = event.gfp & self.direct_reclaim != 0;
-        let bytes = event.bytes_requested.min(u64::from(u32::MAX)) as u32;
-        *token = self.policy.alloc(&Ask { cache, cpu, bytes, may_block });
-    }
-
-    #[inline]
-    fn free(&mut self, object: Object, slab: &KernelSlab, event: &Event) {
-        let cpu = usize::from(event.cpu.0);
-        let recorded = &mut self.recorded[object.cache.index()];
-        recorded.events += 1;
-        let place = object.number as usize;
-        let token = match object.was {
-            State::Untouched => {
-                self.live = self.live.saturating_sub(1);
-                self.policy.before(slab.before, object.cache)
-            }
-            State::Free => {
-                recorded.hidden_allocs += 1;
-                let bytes = self.strides[object.cache.index()];
-                self.policy.alloc(&Ask { cache: object.cache, cpu, bytes, may_block: true })
-            }
-            State::Live | State::Owed => {
-                self.live = self.live.saturating_sub(1);
-                self.tokens[place]
-            }
-        };
-        self.tokens[place] = NO_TOKEN;
-        if token != NO_TOKEN {
-            let cache = match object.was {
-                State::Live | State::Owed => self.served_by(place, object.cache),
-                State::Untouched | State::Free => object.cache,
-            };
-            self.policy.free(token, cache, cpu);
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use kmemlab_trace::EventBatch;
 use kmemlab_trace::event::{Event, Kind};
 
-use super::drive::Drive;
+use super::drive::{Asking, Drive, Served};
 use super::outcome::StackRun;
 use super::{First, Ground, Names, SLAB_KINDS, Step, VMAP_KINDS, step};
 use crate::engine::upper::{Fate, Upper, UpperInput};
@@ -39,7 +39,8 @@ impl<'a> Layers<'a> {
         let mut drive = Drive::new(ground, &first.slabs, set);
         let areas = VmapDrive::new(ground.vmap(set), &ground.vmap_samples, &first.areas);
         let mut follow = ground.follow();
-        follow.start_from(&first.marks, &first.slabs.places, &ground.caches, &mut drive);
+        let mut asking = Asking { drive: &mut drive, pages: &mut |_| true };
+        follow.start_from(&first.marks, &first.slabs.places, &ground.caches, &mut asking);
         drive.begin(&first.slabs);
         Self {
             ground: Ground { vmap_samples: Vec::new(), ..ground.clone() },
@@ -65,14 +66,14 @@ impl<'a> Layers<'a> {
     }
 
     #[inline]
-    pub(super) fn step(&mut self, event: &Event) -> Step {
+    pub(super) fn step(&mut self, event: &Event, pages: &mut Served<'_>) -> Step {
         if VMAP_KINDS & event.kind.bit() != 0 {
             self.areas.event(event);
             return Step::Other;
         }
         self.drive.time(event.time.0, &self.ground);
         let Self { follow, ground, names, drive, .. } = self;
-        step(follow, ground, event, names, drive)
+        step(follow, ground, event, names, &mut Asking { drive, pages })
     }
 
     /// Nobody serves the layers' requests for pages.
@@ -122,19 +123,6 @@ impl<'a> Layers<'a> {
         }
         true
     }
-
-    /// Flags of a slab's pages (`allocate_slab`, `alloc_slab_page`).
-    fn slab_flags(&self, gfp: u32, cache: CacheId, order: u8) -> u32 {
-        let bits = self.ground.caches.gfp();
-        let dropped = bits.zero | bits.account | bits.movable | bits.highmem | bits.write;
-        let mut flags = (gfp & !dropped) | bits.nowarn | bits.noretry | bits.comp;
-        let min_order = self.drive.routes().caches().get(cache).map_or(0, |cache| cache.min_order);
-        if flags & bits.direct_reclaim != 0 && order > min_order {
-            flags &= !(bits.direct_reclaim | bits.kswapd_reclaim);
-            flags |= bits.nomemalloc;
-        }
-        flags
-    }
 }
 
 impl Upper for Layers<'_> {
@@ -143,14 +131,16 @@ impl Upper for Layers<'_> {
         SLAB_KINDS | VMAP_KINDS
     }
 
-    fn event(&mut self, event: &Event) -> Fate {
+    fn event(&mut self, event: &Event, ask: &mut dyn FnMut(UpperInput) -> bool) -> Fate {
         let kind = event.kind.bit();
         if (SLAB_KINDS | VMAP_KINDS) & kind == 0 {
             return Fate::Pages;
         }
         self.cpu = usize::from(event.cpu.0).min(self.ground.machine.cpus - 1);
         let is_page = matches!(event.kind, Kind::PageAlloc | Kind::PageFree);
-        match self.step(event) {
+        let has_begun = self.has_begun;
+        let mut pages = |request| !has_begun || ask(UpperInput::Try { request });
+        match self.step(event, &mut pages) {
             Step::SlabPages => Fate::Own,
             _ if event.kind == Kind::PageFree && self.is_area_page(event) => Fate::Taken,
             _ if is_page => Fate::Pages,
@@ -200,9 +190,7 @@ impl Upper for Layers<'_> {
         }
         let gfp = self.drive.requests().1;
         for (number, cache, order) in without {
-            let flags = self.slab_flags(gfp, cache, order);
-            let migrate = self.follow.migrate_of(self.drive.routes().like(cache));
-            let request = Request { cpu: 0, order, gfp: flags, migrate };
+            let request = self.drive.page_request(0, cache, order, gfp);
             ask(UpperInput::Alloc { number, request });
         }
     }
@@ -220,9 +208,7 @@ impl Upper for Layers<'_> {
         for request in &list {
             match *request {
                 PageRequest::Alloc { slab, cache, order } => {
-                    let flags = self.slab_flags(gfp, cache, order);
-                    let migrate = self.follow.migrate_of(self.drive.routes().like(cache));
-                    let request = Request { cpu: self.cpu, order, gfp: flags, migrate };
+                    let request = self.drive.page_request(self.cpu, cache, order, gfp);
                     if self.has_begun {
                         ask(UpperInput::Alloc { number: slab, request });
                     }

@@ -130,6 +130,10 @@ pub struct CacheOutcome {
     pub occupancy: Occupancy,
     /// Slabs that the model made soon after it gave one back.
     pub ping_pong: u64,
+    /// Slabs that the model made of the least order, for want of memory.
+    pub min_order_model: u64,
+    /// Slabs that the kernel made of a lower order than the cache's.
+    pub min_order_kernel: u64,
     /// Pages of the model's slabs at the end.
     pub pages_model: u64,
     /// Bytes asked for by the allocations.
@@ -142,6 +146,16 @@ pub struct CacheOutcome {
     pub cause: Cause,
     /// Room for objects in the model's slabs at the end.
     pub room: u64,
+}
+
+impl SlabOutcome {
+    /// Slabs made of a lower order than the cache's for want of memory: by the model, by the
+    /// kernel.
+    #[must_use]
+    pub fn min_orders(&self) -> (u64, u64) {
+        let of = |cache: &CacheOutcome| (cache.min_order_model, cache.min_order_kernel);
+        self.caches.iter().map(of).fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
+    }
 }
 
 impl CacheOutcome {

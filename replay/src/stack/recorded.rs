@@ -8,6 +8,8 @@ pub(super) struct Recorded {
     pub(super) slabs: u64,
     pub(super) made: u64,
     pub(super) released: u64,
+    /// Slabs made of a lower order than the cache's, for want of memory.
+    pub(super) least_slabs: u64,
     pub(super) events: u64,
     pub(super) hidden_frees: u64,
     pub(super) hidden_allocs: u64,

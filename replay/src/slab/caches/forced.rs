@@ -81,7 +81,8 @@ impl Cache {
         if is_cut_anew {
             self.recorded = Some(recorded);
             (self.order, self.objects) = after;
-            self.min_order = self.min_order.min(self.order);
+            self.min_order = host.order_of(stride).min(self.order);
+            self.min_objects = host.objects(stride, self.min_order).clamp(1, 32_767) as u16;
         }
         let kept = |rules| geometry::cpu_partial(stride, rules, host.page_bytes);
         let is_kept_otherwise = kept(old) != kept(new);

@@ -39,8 +39,8 @@ impl Follow<'_> {
                 }
             };
             self.counts.slab_pages_allocs += 1;
-            self.note_migrate(cache, event.migrate);
-            let made = Made { pfn, order: Some(event.order.min(MAX_ORDER)), cache, cpu };
+            let (order, migrate) = (Some(event.order.min(MAX_ORDER)), event.migrate);
+            let made = Made { pfn, order, migrate, cache, cpu };
             return Some(self.create(made, NONE, caches, watch));
         }
         let looks = self.looks(event, caches);
@@ -59,13 +59,11 @@ impl Follow<'_> {
         None
     }
 
-    fn note_migrate(&mut self, cache: CacheId, migrate: u8) {
-        if cache != CacheId::UNKNOWN {
-            if self.migrates.len() <= cache.index() {
-                self.migrates.resize(cache.index() + 1, 0);
-            }
-            self.migrates[cache.index()] = migrate;
-        }
+    /// Whether a page allocation that failed was the slab layer's.
+    pub fn is_failed_slab(&mut self, event: &Event, caches: &Caches) -> bool {
+        let is_slab = event.pfn().is_none() && self.looks(event, caches) == Looks::Slab;
+        self.counts.failed_slab_pages += u64::from(is_slab);
+        is_slab
     }
 
     pub(super) fn looks(&self, event: &Event, caches: &Caches) -> Looks {
@@ -139,14 +137,14 @@ impl Follow<'_> {
             self.candidates[number as usize].looks = Looks::Other;
             self.free_candidates.push(number);
             self.marks.list.push((candidate.sequence, cache));
-            let made = Made { pfn: head, order: Some(candidate.order), cache, cpu };
+            let made = Made { pfn: head, order: Some(candidate.order), migrate: 0, cache, cpu };
             return self.create(made, NONE, caches, watch);
         }
         let order = caches.get(cache).map_or(0, |cache| cache.order);
         let head = pfn >> order << order;
         let is_late = note != Note::None || self.known.is_some() || !self.was_slab(head);
         let before = self.untold(Place { pfn: head, cache, is_late });
-        let made = Made { pfn: head, order: None, cache, cpu };
+        let made = Made { pfn: head, order: None, migrate: 0, cache, cpu };
         let number = self.create(made, before, caches, watch);
         if !self.early.is_empty() {
             self.recall_early(number, caches);

@@ -14,7 +14,7 @@ impl Follow<'_> {
         caches: &Caches,
         watch: &mut impl Watch,
     ) -> u32 {
-        let Made { pfn, order, cache, cpu } = made;
+        let Made { pfn, order, migrate, cache, cpu } = made;
         let known = caches.get(cache);
         let full = known.map_or(0, |cache| cache.order);
         let order = order.unwrap_or(full);
@@ -25,8 +25,9 @@ impl Follow<'_> {
         let state = if before == NONE { State::Free } else { State::Untouched };
         let first = self.rows(cache, objects, order == full, state);
         let is_whole = order == full;
+        let is_live = true;
         let slab =
-            KernelSlab { pfn, first, before, cache, objects, order, is_whole, is_live: true };
+            KernelSlab { pfn, first, before, cache, objects, order, is_whole, is_live, migrate };
         let number = numbers::give(&mut self.slabs, &mut self.free_slabs, slab);
         self.frames.set_block(pfn, order, Note::Slab(number));
         watch.created(number, &slab, cpu);

@@ -6,15 +6,19 @@ use crate::slab::caches::{Cache, CacheId, Caches};
 use crate::slab::follow::NONE;
 use crate::slab::geometry;
 use crate::slab::learning::{CacheStart, Learned};
-use crate::slab::policy::{NO_TOKEN, Origin};
+use crate::slab::policy::{NO_TOKEN, Origin, plenty};
 
 impl Slub {
     pub(super) fn state_of(&self, cache: &Cache) -> CacheState {
         let (mut order, mut objects) = (cache.order, cache.objects);
+        let mut least = (cache.min_order, cache.min_objects);
         if let Some(parameters) = &self.tuning.geometry {
             order = geometry::slab_order(u64::from(cache.stride), &self.rules, parameters);
             let fit = parameters.objects(u64::from(cache.stride), order);
             objects = fit.clamp(1, 32_767) as u16;
+            if least.0 >= order {
+                least = (order, objects);
+            }
         }
         let (mut slabs, mut free) = (cache.cpu_partial_slabs, cache.cpu_partial_objects);
         if let Some(wanted) = self.tuning.cpu_partial {
@@ -28,6 +32,7 @@ impl Slub {
         CacheState {
             order,
             objects,
+            least,
             is_cut_anew: (order, objects) != recorded,
             cpu_partial_slabs: slabs,
             cpu_partial_objects: free,
@@ -39,6 +44,8 @@ impl Slub {
             node_free: 0,
             slabs: 0,
             room: 0,
+            pages: 0,
+            least_slabs: 0,
             new_slabs: 0,
             released: 0,
             ping_pong: 0,
@@ -174,7 +181,8 @@ impl Slub {
         for number in &start.slabs {
             let slab = learned.before[*number as usize];
             let live = slab.objects.saturating_sub(slab.free);
-            self.moved[*number as usize] = (0..live).map(|_| self.slab_alloc(cache, 0)).collect();
+            self.moved[*number as usize] =
+                (0..live).map(|_| self.slab_alloc(cache, 0, &mut plenty)).collect();
         }
         let room = start.nameless_slabs * u64::from(recorded);
         let objects = self.caches[cache.index()].objects;
