@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use kmemlab_trace::direct_map::{DirectMap, infer};
 use serde_json::Value;
 
 use crate::support::{
@@ -191,6 +192,33 @@ fn without_objects_the_pages_are_replayed_with_a_note() {
     assert!(told["notes"].to_string().contains("no object events are recorded"), "{told:#}");
 }
 
+/// Older recordings have none; a wrong one is told and not followed.
+#[test]
+fn a_stored_base_of_the_direct_map_is_held_against_the_events() {
+    let Some(path) = sample("slab-churn") else { return };
+    let told = info(&path, &[]);
+    assert_eq!(told["direct_map_is_stored"], false);
+    assert_eq!(told["direct_map_found_by"], "slab pages", "{told:#}");
+    let folder = Folder::new("stack-base");
+    let copy = folder.join("copy.kmt");
+    crate::synthetic::copy(&path, &copy);
+    let recording = kmemlab_trace::Recording::open(&copy, false).unwrap();
+    let mut manifest = recording.manifest().clone();
+    let mut map = infer(&recording, u64::MAX).unwrap().unwrap();
+    let store = |manifest: &mut kmemlab_trace::Manifest, map: &DirectMap| {
+        manifest.set_direct_map(map);
+        kmemlab_trace::writer::amend(&copy, manifest).unwrap();
+    };
+    store(&mut manifest, &map);
+    assert_eq!(info(&copy, &[])["direct_map_is_stored"], true);
+    assert!(!stack(&copy, &[])["notes"].to_string().contains("direct map begins"));
+    map.base += 1 << 30;
+    store(&mut manifest, &map);
+    let told = stack(&copy, &[]);
+    assert!(told["notes"].to_string().contains("direct map begins at 0xffff8880400"), "{told:#}");
+    assert_eq!(told["direct_map_base"], "0xffff888000000000", "the events are followed");
+}
+
 #[test]
 fn a_live_host_is_followed() {
     let _one = one_at_a_time();
@@ -207,6 +235,10 @@ fn a_live_host_is_followed() {
     let notes = &info(&output, &[])["notes"];
     assert!(notes.to_string().contains("--slab-detail"), "the manifest says it: {notes:#}");
     assert!(told["direct_map_base"].is_string(), "{:#}", told["residue"]);
+    let facts = info(&output, &[]);
+    assert_eq!(facts["direct_map_is_stored"], true, "{facts:#}");
+    assert_eq!(facts["direct_map_base"], told["direct_map_base"]);
+    assert!(number(&facts, "direct_map_votes") * 100 >= number(&facts, "direct_map_votes_of") * 80);
     let objects = number(&told, "residue.object_events");
     assert!(objects > 1000, "{:#}", told["residue"]);
     assert!(number(&told, "residue.unknown_objects") * 1000 <= objects, "{:#}", told["residue"]);

@@ -28,6 +28,7 @@ use crate::snapshots::{Ask, Shot, Snapshots};
 use crate::tracefs::Tracefs;
 use crate::{addresses, clock, command, doctor, features, symbols, tasks};
 
+mod direct_map;
 mod run;
 
 use run::{Ended, Run};
@@ -254,9 +255,6 @@ fn first_manifest(
         stacks: options.stacks.to_string(),
         ring_bytes: backend.ring_bytes(),
         snapshot_every_ns: u64::try_from(options.snapshot_every.as_nanos()).unwrap_or(u64::MAX),
-        // The kernel tells page_offset_base nowhere; it can be inferred from a slab's page and the
-        // address of an object in it, which takes the events themselves.
-        direct_map_base: None,
         notes: choice.notes.clone(),
         ..Manifest::default()
     }
@@ -366,7 +364,8 @@ fn finish(
         let output = options.output.clone();
         return Err(RecordError::Cut { output, events, source: Box::new(error) });
     }
-    encoded.writer.finish(end)?;
+    let manifest = encoded.writer.finish(end)?;
+    direct_map::store(&options.output, manifest);
     Ok(Summary {
         output: options.output.clone(),
         events,

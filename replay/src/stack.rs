@@ -4,16 +4,16 @@
 //! state of the slabs at the start; the second lets the layers decide and compares them with
 //! `/proc/slabinfo` and `/proc/vmallocinfo`.
 
+use kmemlab_trace::direct_map::{self, DirectMap};
 use kmemlab_trace::event::{Event, Kind};
 use kmemlab_trace::format;
 use kmemlab_trace::reader::Recording;
-use kmemlab_trace::snapshot::{PageUse, SlabDetailRow};
+use kmemlab_trace::snapshot::SlabDetailRow;
 
 use crate::engine::upper::Upper;
 use crate::engine::{Options, ReplayError, Row, replay_under};
 use crate::machine::Machine;
 use crate::policy::PolicySet;
-use crate::slab::base::{BaseVotes, DirectMap, base_of_map};
 use crate::slab::caches::{CacheId, Caches, Site};
 use crate::slab::follow::{Follow, FollowCounts, Marks, Watch};
 use crate::slab::geometry::Parameters;
@@ -77,9 +77,6 @@ pub struct StackOptions {
     pub keep_rows: bool,
 }
 
-/// Objects whose addresses are looked up in the page map where too few slabs were made.
-const MAP_OBJECTS: usize = 4096;
-
 /// What both passes share.
 #[derive(Clone, Debug)]
 struct Ground {
@@ -136,12 +133,12 @@ impl Ground {
             base: None,
             samples,
             vmap_samples: vmap::samples::all(recording)?,
-            slab_runs: slab_runs(recording)?,
+            slab_runs: direct_map::slab_runs(recording)?,
             has_areas: recorded(Kind::VmapAlloc.name()),
             has_pages: recorded(Kind::PageAlloc.name()),
             has_objects: recorded(Kind::CacheAlloc.name()),
         };
-        ground.base = find_base(recording, ground.caches.gfp(), &ground.slab_runs)?;
+        ground.base = base_of(recording)?;
         Ok(ground)
     }
 
@@ -174,35 +171,10 @@ fn page_bytes(recording: &Recording) -> u64 {
     recording.manifest().host.page_size_bytes.max(4096)
 }
 
-/// The base of the direct map, when the events or the page map tell it.
-pub fn direct_map(recording: &Recording) -> Result<Option<DirectMap>, ReplayError> {
-    find_base(recording, &GfpBits::of(recording.manifest()), &slab_runs(recording)?)
-}
-
-/// Reads as many events as settle the base of the direct map.
-fn find_base(
-    recording: &Recording,
-    gfp: &GfpBits,
-    slab_runs: &[(u32, u32)],
-) -> Result<Option<DirectMap>, ReplayError> {
-    let (architecture, page_bytes) =
-        (&recording.manifest().host.architecture, page_bytes(recording));
-    let mut votes = BaseVotes::new(page_bytes, architecture);
-    let mut addresses = Vec::new();
-    for batch in recording.events()? {
-        for event in batch?.iter_only(SLAB_KINDS) {
-            votes.see(&event, gfp);
-            let is_named = matches!(event.kind, Kind::CacheAlloc | Kind::CacheFree);
-            if is_named && addresses.len() < MAP_OBJECTS && event.pfn_or_address > 16 {
-                addresses.push(event.pfn_or_address);
-            }
-        }
-        if votes.is_settled() {
-            break;
-        }
-    }
-    let by_map = || base_of_map(&addresses, slab_runs, page_bytes, architecture);
-    Ok(votes.result().or_else(by_map))
+/// The base of the direct map: what the events tell, else what the recorder stored.
+fn base_of(recording: &Recording) -> Result<Option<DirectMap>, ReplayError> {
+    let inferred = direct_map::infer(recording, u64::MAX)?;
+    Ok(inferred.or_else(|| recording.manifest().direct_map()))
 }
 
 /// When caches were shrunk.
@@ -212,24 +184,6 @@ fn shrinks(detail: &[SlabDetailRow], caches: &Caches) -> Vec<(u64, CacheId)> {
     let mut list: Vec<(u64, CacheId)> = shrunk.filter_map(of).collect();
     list.sort_unstable();
     list
-}
-
-/// The pages that the first page map shows in slabs, as runs.
-fn slab_runs(recording: &Recording) -> Result<Vec<(u32, u32)>, ReplayError> {
-    let mut runs: Vec<(u32, u32)> = Vec::new();
-    for run in recording.page_map(&format::PAGEMAP_FIRST)? {
-        let run = run?;
-        let end = run.pfn.0.saturating_add(run.pages).min(u64::from(u32::MAX)) as u32;
-        if run.page_use != PageUse::Slab || run.pfn.0 >= u64::from(end) {
-            continue;
-        }
-        let start = run.pfn.0 as u32;
-        match runs.last_mut() {
-            Some(last) if last.1 == start => last.1 = end,
-            _ => runs.push((start, end)),
-        }
-    }
-    Ok(runs)
 }
 
 /// Replays the layers above pages. `observe` is told what the page model under them comes to, with
@@ -259,6 +213,7 @@ pub fn replay_stack(
         outcome.policies.push(run(recording, &ground, &first, set, options, observe)?);
     }
     notes(&ground, &mut outcome);
+    outcome.notes.extend(base_note(ground.base, recording.manifest().direct_map()));
     if options.rules.is_some() {
         outcome.notes.push(ground.decides.note(&ground.caches));
     }
@@ -413,6 +368,18 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
     let areas = areas.into_start();
     ground.vmap_samples = vmap_samples;
     Ok(First { slabs: learning.learned, marks, areas, counts })
+}
+
+/// What the events tell and what the recorder stored may differ.
+fn base_note(told: Option<DirectMap>, stored: Option<DirectMap>) -> Option<String> {
+    let (told, stored) = (told?, stored?);
+    (told.base != stored.base).then(|| {
+        format!(
+            "the manifest says that the direct map begins at {:#x}, the events say {:#x} ({} of {} \
+             votes): the events are followed",
+            stored.base, told.base, told.votes, told.of
+        )
+    })
 }
 
 /// What is missing, in whole sentences.

@@ -1,8 +1,9 @@
 //! What a replay of the layers above pages came to.
 
+use kmemlab_trace::direct_map::DirectMap;
+
 use crate::outcome::Outcome;
 use crate::policy::Chosen;
-use crate::slab::base::DirectMap;
 use crate::slab::follow::FollowCounts;
 use crate::slab::policy::Occupancy;
 use crate::stack::rules::StackRules;

@@ -3,9 +3,9 @@
 use kmemlab_trace::event::Event;
 
 use super::{Candidate, Follow, Looks, Made, NONE, Place, State, Watch};
-use crate::slab::base::is_slab_like;
 use crate::slab::caches::{CacheId, Caches};
 use crate::slab::frames::Note;
+use kmemlab_trace::direct_map::is_slab_like;
 
 /// No block of pages is larger.
 const MAX_ORDER: u8 = 14;
