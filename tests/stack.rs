@@ -128,6 +128,12 @@ fn policies_above_the_pages_need_the_stack() {
     kmemlab(["replay", "--stack", path, "--policy", "slub-tuned=max_order=99"])
         .refused(&["max_order=99"]);
     kmemlab(["replay", "--stack", path, "--policy", "vmap-lazy=areas=3"]).refused(&["areas"]);
+    // A recording made before the recorder told which caches are merged.
+    kmemlab(["replay", "--stack", path, "--policy", "slub-tuned=merging=no"]).refused(&[
+        "merging=no",
+        "which slab caches are merged",
+        "record again",
+    ]);
     kmemlab(["replay", "--stack", path, "--rules", "latest"]).refused(&["latest", "no release"]);
 }
 
@@ -231,7 +237,20 @@ fn a_live_host_is_followed() {
     let path = output.to_str().unwrap();
     kmemlab(["record", "--slab-detail", "--ring", "32M", "-d", "2s", "-o", path]).done();
     drop(load);
-    let told = stack(&output, &[]);
+    let told = stack(&output, &["--policy", "slub-tuned=merging=no"]);
+    let apart = &told["policies"][0]["slab"]["apart"];
+    assert_eq!(told["slab"]["apart"], Value::Null);
+    if !apart.is_null() {
+        // Every object of the baseline is served, from more caches.
+        assert!(number(apart, "merged_caches") > 0, "{apart:#}");
+        let live = |run: &Value| {
+            let caches = run["slab"]["caches"].as_array().unwrap().clone();
+            (caches.len(), caches.iter().map(|cache| number(cache, "events")).sum::<u64>())
+        };
+        let (own, others) = (live(&told), live(&told["policies"][0]));
+        let made = number(apart, "caches_by_name") + number(apart, "caches_by_function");
+        assert_eq!((own.0 as u64 + made, own.1), (others.0 as u64, others.1), "{apart:#}");
+    }
     let notes = &info(&output, &[])["notes"];
     assert!(notes.to_string().contains("--slab-detail"), "the manifest says it: {notes:#}");
     assert!(told["direct_map_base"].is_string(), "{:#}", told["residue"]);

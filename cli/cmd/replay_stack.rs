@@ -146,6 +146,15 @@ fn slab(slab: &SlabOutcome) -> Value {
         "followed_wrong_pages": slab.followed_wrong_pages,
         "min_order_model": slab.min_orders().0,
         "min_order_kernel": slab.min_orders().1,
+        "apart": slab.apart.map(|apart| {
+            json!({
+                "merged_caches": apart.merged_caches,
+                "caches_by_name": apart.caches_by_name,
+                "caches_by_function": apart.caches_by_function,
+                "objects_by_name": apart.objects_by_name,
+                "objects_by_function": apart.objects_by_function,
+            })
+        }),
         "wasting_call_sites": sites,
         "caches": caches,
     })

@@ -280,5 +280,20 @@ fn policies(outcome: &StackOutcome) -> String {
     for run in &outcome.policies {
         row(&run.name, run);
     }
-    format!("\nPolicies\n{}", table.render())
+    let mut text = format!("\nPolicies\n{}", table.render());
+    for run in &outcome.policies {
+        let Some(apart) = &run.slab.apart else { continue };
+        let _ = writeln!(
+            text,
+            "  {}: {} merged caches apart, {} more by name ({} objects), {} by function alone ({} \
+             objects)",
+            run.name,
+            count(apart.merged_caches),
+            count(apart.caches_by_name),
+            count(apart.objects_by_name),
+            count(apart.caches_by_function),
+            count(apart.objects_by_function)
+        );
+    }
+    text
 }

@@ -28,6 +28,7 @@ pub mod record_error;
 pub mod ring_page;
 pub mod root;
 pub mod session;
+mod slab_aliases;
 mod slab_detail;
 mod snapshots;
 mod stacks;

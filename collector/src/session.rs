@@ -26,7 +26,7 @@ use crate::record_error::RecordError;
 use crate::root::Root;
 use crate::snapshots::{Ask, Shot, Snapshots};
 use crate::tracefs::Tracefs;
-use crate::{addresses, clock, command, doctor, features, symbols, tasks};
+use crate::{addresses, clock, command, doctor, features, slab_aliases, symbols, tasks};
 
 mod direct_map;
 mod run;
@@ -139,6 +139,7 @@ pub fn record(options: &RecordOptions, control: &Control) -> Result<Summary, Rec
     let (mut backend, note) = backend::open(&root, &tracefs, &host, &choice, options)?;
     let mut manifest = first_manifest(options, &host, &choice, &*backend);
     manifest.host.features = features::probe(&root, &tracefs);
+    manifest.host.slab_aliases = slab_aliases::read(&root);
     let writer = RecordingWriter::create(&options.output, manifest, options.force)?;
 
     let bytes = Arc::new(AtomicU64::new(writer.bytes_written()));

@@ -69,6 +69,8 @@ pub enum ReplayError {
     Trace(kmemlab_trace::Error),
     /// The recording does not describe its machine.
     Machine(NoMachine),
+    /// The recording lacks what a policy needs.
+    Missing(String),
     /// A law of the model is broken: a bug.
     Law(String),
 }
@@ -78,6 +80,7 @@ impl std::fmt::Display for ReplayError {
         match self {
             Self::Trace(error) => error.fmt(f),
             Self::Machine(error) => error.fmt(f),
+            Self::Missing(what) => f.write_str(what),
             Self::Law(law) => {
                 write!(f, "the replay broke a law of its own: {law}; please report it")
             }

@@ -5,6 +5,7 @@
 //! [`policy::SlabPolicy`] then serves the same requests by its own rules, and its counts are
 //! compared with `/proc/slabinfo`.
 
+pub mod aliases;
 pub mod caches;
 pub mod classic;
 pub mod follow;

@@ -41,6 +41,7 @@ pub use crate::vmap::drive::VmapOutcome;
 use layers::Layers;
 use names::Names;
 pub use outcome::{CacheOutcome, Cause, SiteOutcome, SlabOutcome, StackOutcome, StackRun};
+use routes::Callers;
 pub use rules::StackRules;
 pub use sums::{CacheCount, CacheSample, SlabSums, Sums};
 
@@ -89,6 +90,8 @@ struct Ground {
     page_bytes: u64,
     caches: Caches,
     sites: Vec<Site>,
+    /// Where merged caches are to be apart: who asks them.
+    callers: Option<Callers>,
     base: Option<DirectMap>,
     samples: Vec<SlabSample>,
     vmap_samples: Vec<VmapSample>,
@@ -131,6 +134,7 @@ impl Ground {
             caches,
             sites: sites::read(recording, rules.vector_site)?,
             base: None,
+            callers: None,
             samples,
             vmap_samples: vmap::samples::all(recording)?,
             slab_runs: direct_map::slab_runs(recording)?,
@@ -196,6 +200,9 @@ pub fn replay_stack(
     let now = || options.clock.map_or(0, |clock| clock());
     let begin = now();
     let mut ground = Ground::new(recording, options.rules)?;
+    if options.policies.iter().any(|set| set.slab.is_unmerged()) {
+        ground.callers = Some(Callers::read(recording)?);
+    }
     let first = learn(recording, &mut ground)?;
     let learned_at = now();
     let baseline = PolicySet::baseline(&ground.machine.rules);
@@ -353,6 +360,9 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
                 continue;
             }
             let found = step(&mut follow, ground, &event, &mut names, &mut learning);
+            if let (Step::Object(cache), Some(callers)) = (found, &mut ground.callers) {
+                callers.see(cache, &event);
+            }
             if found == Step::Object(area_cache) && event.kind != Kind::CacheFree {
                 areas.object(&event);
             }

@@ -229,6 +229,9 @@ pub struct Host {
     /// What the kernel has of what changed between releases: 0 where it was looked for and is not
     /// there, else 1 or how many of it. What was not looked for is not in it.
     pub features: BTreeMap<String, u64>,
+    /// Slab caches that share slabs, by the kernel's name for what they share; `None` where nothing
+    /// tells.
+    pub slab_aliases: Option<BTreeMap<String, Vec<String>>>,
 }
 
 /// A zone that has pages.

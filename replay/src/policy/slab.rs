@@ -32,6 +32,10 @@ pub struct Host {
 pub trait SlabLayer: Debug + Send + Sync {
     /// A layer with nothing in it.
     fn make(&self, host: &Host) -> Box<dyn SlabPolicy>;
+    /// Merged caches are apart.
+    fn is_unmerged(&self) -> bool {
+        false
+    }
 }
 
 /// As recorded.

@@ -3,9 +3,10 @@
 use kmemlab_trace::snapshot::SlabRow;
 
 use super::Ground;
-use super::outcome::{CacheOutcome, SiteOutcome, SlabOutcome};
+use super::outcome::{Apart, CacheOutcome, SiteOutcome, SlabOutcome};
 use super::recorded::Recorded;
 use super::routes::Routes;
+use super::sites::Functions;
 use super::sums::{CacheCount, CacheSample, Held, SlabSums};
 use crate::model::Request;
 use crate::policy::PolicySet;
@@ -42,6 +43,9 @@ const TICK_NS: u64 = 10_000_000;
 pub(super) struct Drive {
     policy: Box<dyn SlabPolicy>,
     routes: Routes,
+    /// Who asks, where merged caches are apart.
+    functions: Functions,
+    apart: Apart,
     /// By object row: where the policy put it.
     tokens: Vec<Token>,
     /// By object row: the model's cache, where it may be another than the kernel's.
@@ -85,10 +89,13 @@ impl Drive {
     pub(super) fn new(ground: &Ground, learned: &Learned, set: &PolicySet) -> Self {
         let (cpus, rules, page_bytes) =
             (ground.machine.cpus, ground.decides.slab, ground.page_bytes);
+        let callers = ground.callers.clone().filter(|_| set.slab.is_unmerged());
         let policy = set.slab.make(&Host { cpus, rules, page_bytes });
         let mut drive = Self {
             policy,
-            routes: Routes::new(&ground.caches, &rules),
+            routes: Routes::new(&ground.caches, &rules, callers.as_ref()),
+            functions: callers.map_or_else(Functions::default, |callers| callers.functions),
+            apart: Apart::default(),
             tokens: Vec::new(),
             served_by: Vec::new(),
             learned: learned.before.clone(),
@@ -298,6 +305,12 @@ impl Drive {
                 room: counts.objects,
             });
         }
+        slab.apart = self.routes.apart().map(|[merged, names, functions]| Apart {
+            merged_caches: merged,
+            caches_by_name: names,
+            caches_by_function: functions,
+            ..self.apart
+        });
         slab.sites = self.top_sites();
         slab
     }

@@ -90,12 +90,29 @@ pub struct SlabOutcome {
     pub followed: u64,
     /// Pages that the followed events and `/proc/slabinfo` differ by, summed over the samples.
     pub followed_wrong_pages: u64,
+    /// Merged caches were apart.
+    pub apart: Option<Apart>,
     /// Bytes of state held by the layer and the follower.
     pub state_bytes: u64,
     /// Live objects at the end.
     pub live_objects: u64,
     /// Most objects live at once.
     pub peak_live_objects: u64,
+}
+
+/// How merged caches were told apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Apart {
+    /// Merged caches that were asked for objects.
+    pub merged_caches: u64,
+    /// Caches beside them that a function's name tells.
+    pub caches_by_name: u64,
+    /// Caches made for a function that tells no name.
+    pub caches_by_function: u64,
+    /// Objects allocated from the first.
+    pub objects_by_name: u64,
+    /// Objects allocated from the second.
+    pub objects_by_function: u64,
 }
 
 /// One cache.

@@ -31,6 +31,11 @@ pub(super) const ENTRY: Entry<dyn SlabLayer> = Entry {
             help: "empty slabs kept by a node, 0 to 65535",
         },
         Param { name: "sheaves", default: "recorded", help: "no: without sheaves" },
+        Param {
+            name: "merging",
+            default: "recorded",
+            help: "no: merged caches apart, told by their callers (slab_nomerge)",
+        },
     ],
     make: |params, _| {
         let small = |key, most| {
@@ -45,6 +50,7 @@ pub(super) const ENTRY: Entry<dyn SlabLayer> = Entry {
             cpu_partial: small("cpu_partial", 65_535)?,
             min_partial: small("min_partial", 65_535)?,
             no_sheaves: params.truth("sheaves")? == Some(false),
+            is_unmerged: params.truth("merging")? == Some(false),
         }))
     },
 };
@@ -57,9 +63,14 @@ struct Tuned {
     cpu_partial: Option<u32>,
     min_partial: Option<u32>,
     no_sheaves: bool,
+    is_unmerged: bool,
 }
 
 impl SlabLayer for Tuned {
+    fn is_unmerged(&self) -> bool {
+        self.is_unmerged
+    }
+
     fn make(&self, host: &Host) -> Box<dyn SlabPolicy> {
         let is_cut_anew =
             self.min_order.is_some() || self.max_order.is_some() || self.min_objects.is_some();

@@ -142,7 +142,10 @@ impl Watch for Asking<'_, '_> {
                 drive.untouched(slab, object.cache, cpu);
             }
         }
-        let cache = drive.routes.of(object.cache, event);
+        let function = drive.functions.of(event);
+        let (cache, is_told) = drive.routes.of(object.cache, event, function);
+        drive.apart.objects_by_name += u64::from(is_told && cache != object.cache);
+        drive.apart.objects_by_function += u64::from(!is_told);
         if let Some(served_by) = drive.served_by.get_mut(place) {
             *served_by = cache;
         }
