@@ -53,6 +53,10 @@ const CALLERS: [(&str, &[&str]); 46] = [
     ("__trace_define_field", &["ftrace_event_field"]),
 ];
 
+/// Files of the kernel whose functions begin alike and allocate from one cache.
+const FILES: [(&str, &str); 3] =
+    [("mas_", "maple_node"), ("mt_", "maple_node"), ("__mt_", "maple_node")];
+
 /// Functions that take objects from whichever cache they are handed.
 const ANYBODYS: [&str; 4] = ["mempool_alloc", "mempool_init", "sk_prot_alloc", "dst_alloc"];
 
@@ -71,6 +75,10 @@ pub fn alias_of<'a>(function: &str, names: &'a [String]) -> Option<&'a str> {
     let told = CALLERS.iter().find(|(caller, _)| *caller == function);
     if let Some((_, caches)) = told {
         return only(names.iter().filter(|name| caches.contains(&name.as_str())));
+    }
+    let file = FILES.iter().find(|(start, _)| function.starts_with(start));
+    if let Some((_, cache)) = file {
+        return only(names.iter().filter(|name| name == cache));
     }
     let words: Vec<&str> = function.split('_').filter(|word| !word.is_empty()).collect();
     only(names.iter().filter(|name| {
@@ -98,6 +106,8 @@ mod tests {
         assert_eq!(alias_of("alloc_pid", &creds), Some("pid"));
         assert_eq!(alias_of("prepare_creds", &creds), Some("cred"));
         assert_eq!(alias_of("do_something", &creds), None);
+        let maple = names(&["maple_node", "pool_workqueue"]);
+        assert_eq!(alias_of("mas_dup_alloc.isra.0", &maple), Some("maple_node"));
         let inodes = names(&["ext4_io_end_vec", "lsm_inode_cache"]);
         assert_eq!(alias_of("ext4_alloc_io_end_vec", &inodes), Some("ext4_io_end_vec"));
         assert_eq!(alias_of("security_inode_alloc", &inodes), Some("lsm_inode_cache"));
