@@ -120,6 +120,34 @@ fn every_policy_above_the_pages_runs_and_says_what_it_is() {
     }
 }
 
+/// Slabs so large that the guest's broken memory has no block for them: they get the least order.
+#[test]
+fn large_slabs_fall_back_where_the_page_model_has_no_block() {
+    let Some(path) = sample("guest-6.12") else { return };
+    let told = stack(&path, &["--check", "--policy", "slub-tuned=max_order=9,min_objects=30000"]);
+    let of = |run: &Value, key: &str| number(run, &format!("slab.{key}"));
+    assert_eq!((of(&told, "min_order_model"), of(&told, "min_order_kernel")), (0, 0), "{told:#}");
+    let run = &told["policies"][0];
+    let (least, taken) = (of(run, "min_order_model"), number(run, "pages.allocs"));
+    assert!(least > 0 && least <= taken, "{least} of {taken}");
+}
+
+/// Slabs of one page hold what the kernel's held: packed, or with the free room between.
+#[test]
+fn a_layer_may_begin_with_the_free_room_that_the_kernel_had() {
+    let Some(path) = sample("fork-open") else { return };
+    for name in ["slub-order0", "slab", "slob"] {
+        let (compact, spread) = (format!("{name}=start=compact"), format!("{name}=start=spread"));
+        let told = stack(&path, &["--policy", name, "--policy", &compact, "--policy", &spread]);
+        let runs = told["policies"].as_array().unwrap();
+        assert_eq!(runs[0]["slab"], runs[1]["slab"], "{name}: compact if nothing is said");
+        let pages = |run: &Value| number(run, "slab.pages_model");
+        assert!(pages(&runs[2]) > pages(&runs[1]), "{name}: {runs:#?}");
+    }
+    kmemlab(["replay", "--stack", path.to_str().unwrap(), "--policy", "slab=start=loose"])
+        .refused(&["start=loose", "compact, spread"]);
+}
+
 #[test]
 fn policies_above_the_pages_need_the_stack() {
     let Some(path) = sample("slab-churn") else { return };

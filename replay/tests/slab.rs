@@ -195,6 +195,33 @@ fn a_cold_array_takes_sixteen_objects_and_a_warm_one_a_batch() {
     assert_eq!(slab.counts(ids[0]).slabs, 2);
 }
 
+#[test]
+fn objects_freed_on_another_processor_come_back_through_the_shared_array() {
+    // 256 bytes: sixteen objects a slab, arrays of 120, batches of 60, 480 in the shared array.
+    let (caches, ids) = caches("6.1", &[("probe", 256)]);
+    let mut slab = layer("slab", "6.1", &caches);
+    let cache = ids[0];
+    let objects = take(&mut *slab, cache, 0, 600);
+    assert_eq!(seen(&*slab, cache), (38, 0, 608), "eight left on processor 0");
+    for object in objects {
+        slab.free(object, cache, 1);
+    }
+    // Eight times sixty went to the shared array, processor 1 keeps 120; no slab saw one of them.
+    assert_eq!(seen(&*slab, cache), (38, 0, 608));
+    let objects = take(&mut *slab, cache, 0, 8 + 480);
+    assert_eq!(slab.counts(cache).new_slabs, 38, "eight of its own and what all share");
+    let more = take(&mut *slab, cache, 0, 1);
+    assert_eq!(seen(&*slab, cache), (39, 0, 624), "what processor 1 keeps is out of reach");
+    for object in objects.into_iter().chain(more) {
+        slab.free(object, cache, 1);
+    }
+    // Nine batches: eight fill the shared array, the ninth goes back to its slabs. Kept are 69 of
+    // processor 1, 480 of all and 15 of processor 0.
+    let counts = slab.counts(cache);
+    assert_eq!((counts.slabs, counts.active), (39, 69 + 480 + 15));
+    assert_eq!((counts.released_slabs, counts.ping_pong), (0, 0), "60 free ones may stay");
+}
+
 /// A small generator: the same sequence on every machine.
 struct Random(u64);
 

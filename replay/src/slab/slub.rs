@@ -7,7 +7,7 @@ use super::caches::{CacheId, Caches};
 use super::follow::NONE;
 use super::learning::{BeforeSlab, Learned};
 use super::policy::{
-    Ask, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, Pages, SlabPolicy, Token,
+    Ask, Begin, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, Pages, SlabPolicy, Token,
 };
 use super::rules::SlabRules;
 
@@ -31,6 +31,8 @@ pub struct Tuning {
     pub fullest_first: bool,
     /// No sheaves.
     pub no_sheaves: bool,
+    /// How slabs that are cut otherwise than the recorded ones begin.
+    pub begin: Begin,
 }
 
 /// Where a slab stands.
@@ -355,7 +357,7 @@ impl SlabPolicy for Slub {
     }
 
     fn starts_compact(&self) -> bool {
-        !self.moved.is_empty()
+        !self.moved.is_empty() && self.tuning.begin == Begin::Compact
     }
 
     fn adopt(&mut self, before: u32, cache: CacheId, learned: &BeforeSlab, pages: &mut Pages<'_>) {

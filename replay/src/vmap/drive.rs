@@ -54,8 +54,8 @@ pub struct VmapOutcome {
     pub lazy_model: u64,
     /// Areas in the model's pools at the end.
     pub pooled: u64,
-    /// Largest gap below the highest area, in bytes, at the last sample: what waits in pools is part
-    /// of one.
+    /// Largest gap below the highest area, in bytes, at the last sample: what waits in pools is
+    /// part of one.
     pub largest_hole_kernel_bytes: u64,
     /// The same of the model.
     pub largest_hole_model_bytes: u64,

@@ -6,7 +6,7 @@ use crate::slab::caches::{Cache, CacheId, Caches};
 use crate::slab::follow::NONE;
 use crate::slab::geometry;
 use crate::slab::learning::{CacheStart, Learned};
-use crate::slab::policy::{NO_TOKEN, Origin, plenty};
+use crate::slab::policy::{Begin, NO_TOKEN, Origin, plenty};
 
 impl Slub {
     pub(super) fn state_of(&self, cache: &Cache) -> CacheState {
@@ -170,7 +170,8 @@ impl Slub {
         }
     }
 
-    /// Objects that were live at the start, one after the other in slabs of this policy's own.
+    /// Objects that were live at the start, one after the other in slabs of this policy's own, with
+    /// the free places of the recorded slabs between them where that is asked for.
     fn seed_compact(
         &mut self,
         cache: CacheId,
@@ -178,18 +179,37 @@ impl Slub {
         learned: &Learned,
         start: &CacheStart,
     ) {
+        let begin = self.tuning.begin;
+        let mut free = Vec::new();
         for number in &start.slabs {
             let slab = learned.before[*number as usize];
             let live = slab.objects.saturating_sub(slab.free);
-            self.moved[*number as usize] =
-                (0..live).map(|_| self.slab_alloc(cache, 0, &mut plenty)).collect();
+            let places = begin.places(slab.objects, live);
+            let tokens = (0..places).map(|_| self.slab_alloc(cache, 0, &mut plenty)).collect();
+            self.moved[*number as usize] = Begin::part(tokens, live, &mut free);
+        }
+        if begin == Begin::Spread {
+            free.into_iter().for_each(|token| self.slab_free(token, 0));
+            self.flush(cache, 0);
         }
         let room = start.nameless_slabs * u64::from(recorded);
+        let live = room.saturating_sub(start.nameless_free);
         let objects = self.caches[cache.index()].objects;
-        let slabs = room.saturating_sub(start.nameless_free).div_ceil(u64::from(objects));
-        for _ in 0..slabs {
-            self.place_slab(cache, objects, objects, Origin::Nameless);
+        let held = if begin == Begin::Spread { room } else { live };
+        let slabs = held.div_ceil(u64::from(objects));
+        for slab in 0..slabs {
+            let used = if begin == Begin::Spread {
+                (live * (slab + 1) / slabs - live * slab / slabs) as u16
+            } else {
+                objects
+            };
+            let number = self.place_slab(cache, objects, used, Origin::Nameless);
+            if used < objects {
+                self.link_tail(cache, number);
+            }
         }
+        let state = &mut self.caches[cache.index()];
+        (state.released, state.last_release) = (0, 0);
         self.caches[cache.index()].new_slabs = 0;
     }
 }
