@@ -127,7 +127,7 @@ pub(crate) struct ReplayArgs {
     #[arg(long, requires = "output")]
     pub(crate) force: bool,
     /// Replay the layers above pages: slab caches and the vmalloc space
-    #[arg(long, conflicts_with = "rules")]
+    #[arg(long)]
     pub(crate) stack: bool,
     /// Check every law of the replay's state at each sample (slow)
     #[arg(long)]

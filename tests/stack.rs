@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use kmemlab_trace::direct_map::{DirectMap, infer};
 use serde_json::Value;
 
 use crate::support::{
@@ -119,6 +120,34 @@ fn every_policy_above_the_pages_runs_and_says_what_it_is() {
     }
 }
 
+/// Slabs so large that the guest's broken memory has no block for them: they get the least order.
+#[test]
+fn large_slabs_fall_back_where_the_page_model_has_no_block() {
+    let Some(path) = sample("guest-6.12") else { return };
+    let told = stack(&path, &["--check", "--policy", "slub-tuned=max_order=9,min_objects=30000"]);
+    let of = |run: &Value, key: &str| number(run, &format!("slab.{key}"));
+    assert_eq!((of(&told, "min_order_model"), of(&told, "min_order_kernel")), (0, 0), "{told:#}");
+    let run = &told["policies"][0];
+    let (least, taken) = (of(run, "min_order_model"), number(run, "pages.allocs"));
+    assert!(least > 0 && least <= taken, "{least} of {taken}");
+}
+
+/// Slabs of one page hold what the kernel's held: packed, or with the free room between.
+#[test]
+fn a_layer_may_begin_with_the_free_room_that_the_kernel_had() {
+    let Some(path) = sample("fork-open") else { return };
+    for name in ["slub-order0", "slab", "slob"] {
+        let (compact, spread) = (format!("{name}=start=compact"), format!("{name}=start=spread"));
+        let told = stack(&path, &["--policy", name, "--policy", &compact, "--policy", &spread]);
+        let runs = told["policies"].as_array().unwrap();
+        assert_eq!(runs[0]["slab"], runs[1]["slab"], "{name}: compact if nothing is said");
+        let pages = |run: &Value| number(run, "slab.pages_model");
+        assert!(pages(&runs[2]) > pages(&runs[1]), "{name}: {runs:#?}");
+    }
+    kmemlab(["replay", "--stack", path.to_str().unwrap(), "--policy", "slab=start=loose"])
+        .refused(&["start=loose", "compact, spread"]);
+}
+
 #[test]
 fn policies_above_the_pages_need_the_stack() {
     let Some(path) = sample("slab-churn") else { return };
@@ -127,7 +156,55 @@ fn policies_above_the_pages_need_the_stack() {
     kmemlab(["replay", "--stack", path, "--policy", "slub-tuned=max_order=99"])
         .refused(&["max_order=99"]);
     kmemlab(["replay", "--stack", path, "--policy", "vmap-lazy=areas=3"]).refused(&["areas"]);
-    kmemlab(["replay", "--stack", path, "--rules", "6.1"]).refused(&["--stack", "--rules"]);
+    // A recording made before the recorder told which caches are merged.
+    kmemlab(["replay", "--stack", path, "--policy", "slub-tuned=merging=no"]).refused(&[
+        "merging=no",
+        "which slab caches are merged",
+        "record again",
+    ]);
+    kmemlab(["replay", "--stack", path, "--rules", "latest"]).refused(&["latest", "no release"]);
+}
+
+/// Rules of the recorded release change nothing; those of another are told row by row.
+#[test]
+fn the_stack_runs_under_the_rules_of_another_release() {
+    let Some(path) = sample("fork-open") else { return };
+    let own = without_speed(stack(&path, &[]));
+    assert_eq!(
+        own["rules"],
+        serde_json::json!({"pages": "6.18", "slab": "6.18", "vmalloc": "6.14"})
+    );
+    let mut same = without_speed(stack(&path, &["--rules", "6.18"]));
+    assert!(same["notes"].to_string().contains("slabs and kmalloc of 6.18 (0 of"), "{same:#}");
+    same["notes"] = own["notes"].clone();
+    assert_eq!(own, same, "the recorded release's rules, forced");
+    let old = stack(&path, &["--check", "--rules", "5.10"]);
+    assert_eq!(
+        old["rules"],
+        serde_json::json!({"pages": "5.10", "slab": "5.10", "vmalloc": "5.10"})
+    );
+    assert_eq!(old["residue"], own["residue"], "events mean what they meant");
+    let made = |told: &Value, name: &str| {
+        let caches = told["slab"]["caches"].as_array().unwrap();
+        caches.iter().find(|cache| cache["name"] == name).map(|it| number(it, "events"))
+    };
+    assert_eq!(made(&old, "kmalloc-cg-64"), made(&own, "kmalloc-cg-64"), "as recorded");
+    let slabs = |told: &Value, name: &str| {
+        let caches = told["slab"]["caches"].as_array().unwrap().clone();
+        let of = |cache: &Value| number(cache, "new_slabs_model");
+        caches
+            .iter()
+            .filter(|it| it["name"].as_str().unwrap().starts_with(name))
+            .map(of)
+            .sum::<u64>()
+    };
+    assert_eq!(slabs(&old, "kmalloc-cg-"), 0, "5.10 has none");
+    assert!(slabs(&old, "kmalloc-") > slabs(&own, "kmalloc-"), "accounted ones go there too");
+    let pool_hits = |told: &Value| number(told, "vmalloc.pool_hits");
+    assert!(pool_hits(&own) > 0 && pool_hits(&old) == 0, "5.10 has no pools");
+    let text = kmemlab(["replay", "--stack", "--rules", "6.1", path.to_str().unwrap()]).done();
+    let text = text.stdout;
+    assert!(text.contains("pages of 5.18, slabs and kmalloc of 5.16"), "{text}");
 }
 
 #[test]
@@ -149,6 +226,33 @@ fn without_objects_the_pages_are_replayed_with_a_note() {
     assert!(told["notes"].to_string().contains("no object events are recorded"), "{told:#}");
 }
 
+/// Older recordings have none; a wrong one is told and not followed.
+#[test]
+fn a_stored_base_of_the_direct_map_is_held_against_the_events() {
+    let Some(path) = sample("slab-churn") else { return };
+    let told = info(&path, &[]);
+    assert_eq!(told["direct_map_is_stored"], false);
+    assert_eq!(told["direct_map_found_by"], "slab pages", "{told:#}");
+    let folder = Folder::new("stack-base");
+    let copy = folder.join("copy.kmt");
+    crate::synthetic::copy(&path, &copy);
+    let recording = kmemlab_trace::Recording::open(&copy, false).unwrap();
+    let mut manifest = recording.manifest().clone();
+    let mut map = infer(&recording, u64::MAX).unwrap().unwrap();
+    let store = |manifest: &mut kmemlab_trace::Manifest, map: &DirectMap| {
+        manifest.set_direct_map(map);
+        kmemlab_trace::writer::amend(&copy, manifest).unwrap();
+    };
+    store(&mut manifest, &map);
+    assert_eq!(info(&copy, &[])["direct_map_is_stored"], true);
+    assert!(!stack(&copy, &[])["notes"].to_string().contains("direct map begins"));
+    map.base += 1 << 30;
+    store(&mut manifest, &map);
+    let told = stack(&copy, &[]);
+    assert!(told["notes"].to_string().contains("direct map begins at 0xffff8880400"), "{told:#}");
+    assert_eq!(told["direct_map_base"], "0xffff888000000000", "the events are followed");
+}
+
 #[test]
 fn a_live_host_is_followed() {
     let _one = one_at_a_time();
@@ -161,10 +265,27 @@ fn a_live_host_is_followed() {
     let path = output.to_str().unwrap();
     kmemlab(["record", "--slab-detail", "--ring", "32M", "-d", "2s", "-o", path]).done();
     drop(load);
-    let told = stack(&output, &[]);
+    let told = stack(&output, &["--policy", "slub-tuned=merging=no"]);
+    let apart = &told["policies"][0]["slab"]["apart"];
+    assert_eq!(told["slab"]["apart"], Value::Null);
+    if !apart.is_null() {
+        // Every object of the baseline is served, from more caches.
+        assert!(number(apart, "merged_caches") > 0, "{apart:#}");
+        let live = |run: &Value| {
+            let caches = run["slab"]["caches"].as_array().unwrap().clone();
+            (caches.len(), caches.iter().map(|cache| number(cache, "events")).sum::<u64>())
+        };
+        let (own, others) = (live(&told), live(&told["policies"][0]));
+        let made = number(apart, "caches_by_name") + number(apart, "caches_by_function");
+        assert_eq!((own.0 as u64 + made, own.1), (others.0 as u64, others.1), "{apart:#}");
+    }
     let notes = &info(&output, &[])["notes"];
     assert!(notes.to_string().contains("--slab-detail"), "the manifest says it: {notes:#}");
     assert!(told["direct_map_base"].is_string(), "{:#}", told["residue"]);
+    let facts = info(&output, &[]);
+    assert_eq!(facts["direct_map_is_stored"], true, "{facts:#}");
+    assert_eq!(facts["direct_map_base"], told["direct_map_base"]);
+    assert!(number(&facts, "direct_map_votes") * 100 >= number(&facts, "direct_map_votes_of") * 80);
     let objects = number(&told, "residue.object_events");
     assert!(objects > 1000, "{:#}", told["residue"]);
     assert!(number(&told, "residue.unknown_objects") * 1000 <= objects, "{:#}", told["residue"]);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use kmemlab_trace::direct_map::{self, DirectMap};
 use kmemlab_trace::event::Kind;
 use kmemlab_trace::format::{self, LOSS, STACKS, SYMBOLS, TABLES};
 use kmemlab_trace::table::Cell;
@@ -38,7 +39,7 @@ pub(crate) struct Facts {
     pub(crate) disk_bytes: u64,
     pub(crate) tables: Vec<TableFacts>,
     /// Address of page frame 0, as the manifest says or as the objects tell.
-    pub(crate) direct_map_base: Option<u64>,
+    pub(crate) direct_map: Option<DirectMap>,
 }
 
 /// A call site that allocated.
@@ -98,7 +99,7 @@ fn gather(recording: &Recording, damaged_batches: u64) -> anyhow::Result<Facts> 
     facts.sites = top(sites);
     name_sites(recording, &mut facts.sites)?;
     facts.loss = loss(recording)?;
-    facts.direct_map_base = direct_map_base(recording)?;
+    facts.direct_map = direct_map(recording)?;
     facts.tables = TABLES
         .iter()
         .filter(|table| recording.has(table))
@@ -113,13 +114,11 @@ fn gather(recording: &Recording, damaged_batches: u64) -> anyhow::Result<Facts> 
 }
 
 /// Objects are looked at where they were recorded; else all events would be read in vain.
-fn direct_map_base(recording: &Recording) -> anyhow::Result<Option<u64>> {
+fn direct_map(recording: &Recording) -> anyhow::Result<Option<DirectMap>> {
     let manifest = recording.manifest();
     let has_objects = manifest.tracepoints.iter().any(|it| it.name == Kind::CacheAlloc.name());
-    match manifest.direct_map_base {
-        None if has_objects => {
-            Ok(kmemlab_replay::stack::direct_map(recording)?.map(|map| map.base))
-        }
+    match manifest.direct_map() {
+        None if has_objects => Ok(direct_map::infer(recording, u64::MAX)?),
         stored => Ok(stored),
     }
 }

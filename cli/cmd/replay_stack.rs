@@ -2,7 +2,8 @@
 
 use kmemlab_replay::policy::PolicySet;
 use kmemlab_replay::stack::{
-    CacheOutcome, SlabOutcome, StackOptions, StackOutcome, StackRun, VmapOutcome, replay_stack,
+    CacheOutcome, SlabOutcome, StackOptions, StackOutcome, StackRules, StackRun, VmapOutcome,
+    replay_stack,
 };
 use kmemlab_replay::{Outcome, Row};
 use kmemlab_trace::Recording;
@@ -20,7 +21,8 @@ pub(crate) fn run(
     clock: fn() -> u64,
 ) -> anyhow::Result<Answer> {
     let (clock, check) = (Some(clock), args.check);
-    let options = StackOptions { policies, clock, check, ..StackOptions::default() };
+    let rules = args.rules.as_deref().map(StackRules::of);
+    let options = StackOptions { rules, policies, clock, check, ..StackOptions::default() };
     let mut samples = Samples::default();
     let mut keep = |name: &str, row: Row<'_>| {
         if let (Some(_), Row::Sample(row)) = (&args.output, row) {
@@ -45,6 +47,12 @@ fn as_json(outcome: &StackOutcome) -> Value {
     let baseline = &outcome.baseline;
     let policies: Vec<Value> = outcome.policies.iter().map(policy).collect();
     json!({
+        "rules": {
+            "pages": outcome.rules.pages.name(),
+            "slab": outcome.rules.slab.name(),
+            "vmalloc": outcome.rules.vmap.name(),
+        },
+        "rules_by_probe": outcome.rules_by_probe,
         "events": outcome.events,
         "direct_map_base": outcome.direct_map.map(|map| format!("{:#x}", map.base)),
         "direct_map_votes": outcome.direct_map.map(|map| map.votes),
@@ -62,6 +70,7 @@ fn as_json(outcome: &StackOutcome) -> Value {
             "told_by_object": outcome.follow.told_by_object,
             "nameless": outcome.follow.nameless_slabs,
             "look_alikes": outcome.follow.look_alikes,
+            "failed": outcome.follow.failed_slab_pages,
         },
         "slab": slab(&baseline.slab),
         "vmalloc": vmalloc(&baseline.vmap),
@@ -135,6 +144,17 @@ fn slab(slab: &SlabOutcome) -> Value {
         "followed_exact": slab.followed_exact,
         "followed": slab.followed,
         "followed_wrong_pages": slab.followed_wrong_pages,
+        "min_order_model": slab.min_orders().0,
+        "min_order_kernel": slab.min_orders().1,
+        "apart": slab.apart.map(|apart| {
+            json!({
+                "merged_caches": apart.merged_caches,
+                "caches_by_name": apart.caches_by_name,
+                "caches_by_function": apart.caches_by_function,
+                "objects_by_name": apart.objects_by_name,
+                "objects_by_function": apart.objects_by_function,
+            })
+        }),
         "wasting_call_sites": sites,
         "caches": caches,
     })
@@ -163,6 +183,8 @@ fn cache(cache: &CacheOutcome) -> Value {
         "sparse_slabs": cache.occupancy.sparse_slabs,
         "empty_slabs": cache.occupancy.empty_slabs,
         "ping_pong_slabs": cache.ping_pong,
+        "min_order_model": cache.min_order_model,
+        "min_order_kernel": cache.min_order_kernel,
     })
 }
 

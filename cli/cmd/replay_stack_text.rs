@@ -19,6 +19,15 @@ pub(crate) fn render(recording: &Recording, outcome: &StackOutcome) -> String {
         host.kernel_release,
         count(outcome.events),
     );
+    let rules = &outcome.rules;
+    let _ = writeln!(
+        text,
+        "rules: pages of {}{}, slabs and kmalloc of {}, vmalloc of {}",
+        rules.pages.name(),
+        outcome.rules_by_probe.iter().map(|said| format!(" ({said})")).collect::<String>(),
+        rules.slab.name(),
+        rules.vmap.name()
+    );
     match outcome.direct_map {
         Some(map) => {
             let (votes, of) = (count(map.votes), count(map.of));
@@ -119,6 +128,16 @@ fn slab(slab: &SlabOutcome, outcome: &StackOutcome) -> String {
         count(slab.followed_exact),
         count(slab.followed)
     ));
+    let (model, kernel) = slab.min_orders();
+    if model + kernel + follow.failed_slab_pages > 0 {
+        line(format!(
+            "least order      {} / {} slabs, kernel / model, for want of a larger block; {} requests \
+             of the kernel failed",
+            count(kernel),
+            count(model),
+            count(follow.failed_slab_pages)
+        ));
+    }
     line(format!(
         "without an event {} frees ({} until their slab went), {} allocations, {} slabs",
         count(follow.hidden_frees),
@@ -261,5 +280,20 @@ fn policies(outcome: &StackOutcome) -> String {
     for run in &outcome.policies {
         row(&run.name, run);
     }
-    format!("\nPolicies\n{}", table.render())
+    let mut text = format!("\nPolicies\n{}", table.render());
+    for run in &outcome.policies {
+        let Some(apart) = &run.slab.apart else { continue };
+        let _ = writeln!(
+            text,
+            "  {}: {} merged caches apart, {} more by name ({} objects), {} by function alone ({} \
+             objects)",
+            run.name,
+            count(apart.merged_caches),
+            count(apart.caches_by_name),
+            count(apart.objects_by_name),
+            count(apart.caches_by_function),
+            count(apart.objects_by_function)
+        );
+    }
+    text
 }

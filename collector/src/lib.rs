@@ -30,6 +30,7 @@ pub mod ring_page;
 mod room;
 pub mod root;
 pub mod session;
+mod slab_aliases;
 mod slab_detail;
 mod snapshots;
 mod stacks;

@@ -27,8 +27,9 @@ use crate::record_error::RecordError;
 use crate::root::Root;
 use crate::snapshots::{Ask, Shot, Snapshots};
 use crate::tracefs::Tracefs;
-use crate::{addresses, clock, command, doctor, features, room, symbols, tasks};
+use crate::{addresses, clock, command, doctor, features, room, slab_aliases, symbols, tasks};
 
+mod direct_map;
 mod notes;
 mod run;
 #[cfg(test)]
@@ -140,6 +141,7 @@ pub fn record(options: &RecordOptions, control: &Control) -> Result<Summary, Rec
     let (mut backend, note) = backend::open(&root, &tracefs, &host, &choice, options)?;
     let mut manifest = first_manifest(options, &host, &choice, &*backend);
     manifest.host.features = features::probe(&root, &tracefs);
+    manifest.host.slab_aliases = slab_aliases::read(&root);
     let writer = RecordingWriter::create(&options.output, manifest, options.force)?;
 
     let bytes = Arc::new(AtomicU64::new(writer.bytes_written()));
@@ -263,9 +265,6 @@ fn first_manifest(
         stacks: options.stacks.to_string(),
         ring_bytes: backend.ring_bytes(),
         snapshot_every_ns: u64::try_from(options.snapshot_every.as_nanos()).unwrap_or(u64::MAX),
-        // The kernel tells page_offset_base nowhere; it can be inferred from a slab's page and the
-        // address of an object in it, which takes the events themselves.
-        direct_map_base: None,
         notes: choice.notes.clone(),
         ..Manifest::default()
     };
@@ -382,7 +381,8 @@ fn finish(
         let output = options.output.clone();
         return Err(RecordError::Cut { output, events, source: Box::new(error) });
     }
-    encoded.writer.finish(end)?;
+    let manifest = encoded.writer.finish(end)?;
+    direct_map::store(&options.output, manifest);
     Ok(Summary {
         output: options.output.clone(),
         events,

@@ -71,6 +71,8 @@ pub enum ReplayError {
     Trace(kmemlab_trace::Error),
     /// The recording does not describe its machine.
     Machine(NoMachine),
+    /// The recording lacks what a policy needs.
+    Missing(String),
     /// A law of the model is broken: a bug.
     Law(String),
 }
@@ -80,6 +82,7 @@ impl std::fmt::Display for ReplayError {
         match self {
             Self::Trace(error) => error.fmt(f),
             Self::Machine(error) => error.fmt(f),
+            Self::Missing(what) => f.write_str(what),
             Self::Law(law) => {
                 write!(f, "the replay broke a law of its own: {law}; please report it")
             }
@@ -338,7 +341,7 @@ impl<'a> Replay<'a> {
             self.begin_models();
         }
         self.last_event = time;
-        let fate = self.upper.as_mut().map_or(Fate::Pages, |upper| upper.event(event));
+        let fate = self.upper_event(event);
         if fate != Fate::Object {
             self.page_event(event, fate);
         }
@@ -352,6 +355,19 @@ impl<'a> Replay<'a> {
             self.look();
         }
         Ok(())
+    }
+
+    /// Whose the event is. A layer above may ask meanwhile whether the model has pages.
+    #[inline]
+    fn upper_event(&mut self, event: &Event) -> Fate {
+        let Some(upper) = self.upper.take() else { return Fate::Pages };
+        let fate = upper.event(event, &mut |input| {
+            self.inputs.push(Input::Upper(input));
+            self.run_models();
+            self.models.first().is_some_and(Run::has_granted)
+        });
+        self.upper = Some(upper);
+        fate
     }
 
     /// The mirror follows, the models are told.

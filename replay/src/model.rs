@@ -227,6 +227,20 @@ impl Model {
         taken
     }
 
+    /// Serves a request that the caller can do without: it fails where no zone meets its mark.
+    pub fn try_alloc(&mut self, request: &Request) -> Option<u32> {
+        let highest = highest_zone(request.gfp);
+        let mut flags = self.flags(request, highest);
+        let taken = self
+            .take_from_zonelist(request, highest, &mut flags, Mark::Low)
+            .or_else(|| self.slow_path_to_mark(request, highest, &mut flags));
+        if let Some(pfn) = taken {
+            self.counts.allocs += 1;
+            self.note_live(pfn, request.order, request.migrate);
+        }
+        taken
+    }
+
     /// Serves a page of `alloc_pages_bulk`, which does not tell the per-CPU lists that somebody
     /// allocates.
     pub fn alloc_bulk(&mut self, request: &Request) -> Option<u32> {

@@ -5,13 +5,12 @@
 //! [`policy::SlabPolicy`] then serves the same requests by its own rules, and its counts are
 //! compared with `/proc/slabinfo`.
 
-pub mod base;
+pub mod aliases;
 pub mod caches;
 pub mod classic;
 pub mod follow;
 mod frames;
 pub mod geometry;
-pub mod gfp;
 pub mod learning;
 mod numbers;
 pub mod policy;
@@ -20,3 +19,5 @@ pub mod samples;
 pub mod slob;
 pub mod slub;
 pub mod unseen;
+
+pub use kmemlab_trace::gfp;

@@ -6,17 +6,16 @@
 
 use std::collections::BTreeMap;
 
+use kmemlab_trace::direct_map::{self, DirectMap};
 use kmemlab_trace::event::{Event, Kind};
 use kmemlab_trace::format;
 use kmemlab_trace::reader::Recording;
-use kmemlab_trace::snapshot::{PageUse, SlabDetailRow};
+use kmemlab_trace::snapshot::SlabDetailRow;
 
 use crate::engine::upper::Upper;
 use crate::engine::{Options, ReplayError, Row, replay, replay_under};
 use crate::machine::Machine;
 use crate::policy::PolicySet;
-use crate::rules::Rules;
-use crate::slab::base::{BaseVotes, DirectMap, base_of_map};
 use crate::slab::caches::{CacheId, Caches, Site};
 use crate::slab::follow::{Follow, FollowCounts, Marks, Watch};
 use crate::slab::geometry::Parameters;
@@ -35,6 +34,9 @@ mod drive;
 mod layers;
 mod names;
 mod outcome;
+mod recorded;
+mod routes;
+mod rules;
 mod sites;
 mod sums;
 
@@ -42,6 +44,8 @@ pub use crate::vmap::drive::VmapOutcome;
 use layers::Layers;
 use names::Names;
 pub use outcome::{CacheOutcome, Cause, SiteOutcome, SlabOutcome, StackOutcome, StackRun};
+use routes::Callers;
+pub use rules::StackRules;
 pub use sums::{CacheCount, CacheSample, SlabSums, Sums};
 
 /// Events that the slab layer is followed by.
@@ -63,6 +67,8 @@ const AREA_CACHE: &str = "vmap_area";
 /// How the layers are to run.
 #[derive(Clone, Debug, Default)]
 pub struct StackOptions {
+    /// Rules other than the recorded release's.
+    pub rules: Option<StackRules>,
     /// Sets of policies to run beside the baseline.
     pub policies: Vec<PolicySet>,
     /// Monotonic nanoseconds, to tell how fast it went; it changes nothing else.
@@ -75,18 +81,20 @@ pub struct StackOptions {
     pub keep_rows: bool,
 }
 
-/// Objects whose addresses are looked up in the page map where too few slabs were made.
-const MAP_OBJECTS: usize = 4096;
-
 /// What both passes share.
 #[derive(Clone, Debug)]
 struct Ground {
+    /// Rules of the recorded kernel: what its events mean.
     rules: SlabRules,
     vmap_rules: VmapRules,
+    /// Rules that the model decides by.
+    decides: StackRules,
     machine: Machine,
     page_bytes: u64,
     caches: Caches,
     sites: Vec<Site>,
+    /// Where merged caches are to be apart: who asks them.
+    callers: Option<Callers>,
     base: Option<DirectMap>,
     samples: Vec<SlabSample>,
     vmap_samples: Vec<VmapSample>,
@@ -100,11 +108,11 @@ struct Ground {
 }
 
 impl Ground {
-    fn new(recording: &Recording) -> Result<Self, ReplayError> {
+    fn new(recording: &Recording, forced: Option<StackRules>) -> Result<Self, ReplayError> {
         let manifest = recording.manifest();
-        let release = &manifest.host.kernel_release;
-        let rules = SlabRules::of(release);
-        let machine = Machine::of(manifest, Rules::of(release)).map_err(ReplayError::Machine)?;
+        let (own, _) = StackRules::recorded(manifest);
+        let (rules, decides) = (own.slab, forced.unwrap_or(own));
+        let machine = Machine::of(manifest, decides.pages).map_err(ReplayError::Machine)?;
         let page_bytes = page_bytes(recording);
         let parameters = Parameters::of_host(page_bytes, manifest.host.cpus.len() as u32);
         let gfp = GfpBits::of(manifest);
@@ -122,20 +130,22 @@ impl Ground {
         let mut ground = Self {
             shrinks,
             rules,
-            vmap_rules: VmapRules::of(release),
+            vmap_rules: own.vmap,
+            decides,
             machine,
             page_bytes,
             caches,
             sites: sites::read(recording, rules.vector_site)?,
             base: None,
+            callers: None,
             samples,
             vmap_samples: vmap::samples::all(recording)?,
-            slab_runs: slab_runs(recording)?,
+            slab_runs: direct_map::slab_runs(recording)?,
             has_areas: recorded(Kind::VmapAlloc.name()),
             has_pages: recorded(Kind::PageAlloc.name()),
             has_objects: recorded(Kind::CacheAlloc.name()),
         };
-        ground.base = find_base(recording, ground.caches.gfp(), &ground.slab_runs)?;
+        ground.base = base_of(recording)?;
         Ok(ground)
     }
 
@@ -153,7 +163,9 @@ impl Ground {
     fn vmap(&self, set: &PolicySet) -> Vmap {
         let cpus = self.machine.cpus;
         let lazy = vmap::rules::lazy_max_pages(cpus as u32, self.page_bytes);
-        Vmap::new(self.vmap_rules, set.vmap.tuning(), cpus, lazy, self.page_bytes)
+        let mut tuning = set.vmap.tuning();
+        tuning.is_forced = self.decides.vmap != self.vmap_rules;
+        Vmap::new(self.decides.vmap, tuning, cpus, lazy, self.page_bytes)
     }
 
     #[inline]
@@ -166,35 +178,10 @@ fn page_bytes(recording: &Recording) -> u64 {
     recording.manifest().host.page_size_bytes.max(4096)
 }
 
-/// The base of the direct map, when the events or the page map tell it.
-pub fn direct_map(recording: &Recording) -> Result<Option<DirectMap>, ReplayError> {
-    find_base(recording, &GfpBits::of(recording.manifest()), &slab_runs(recording)?)
-}
-
-/// Reads as many events as settle the base of the direct map.
-fn find_base(
-    recording: &Recording,
-    gfp: &GfpBits,
-    slab_runs: &[(u32, u32)],
-) -> Result<Option<DirectMap>, ReplayError> {
-    let (architecture, page_bytes) =
-        (&recording.manifest().host.architecture, page_bytes(recording));
-    let mut votes = BaseVotes::new(page_bytes, architecture);
-    let mut addresses = Vec::new();
-    for batch in recording.events()? {
-        for event in batch?.iter_only(SLAB_KINDS) {
-            votes.see(&event, gfp);
-            let is_named = matches!(event.kind, Kind::CacheAlloc | Kind::CacheFree);
-            if is_named && addresses.len() < MAP_OBJECTS && event.pfn_or_address > 16 {
-                addresses.push(event.pfn_or_address);
-            }
-        }
-        if votes.is_settled() {
-            break;
-        }
-    }
-    let by_map = || base_of_map(&addresses, slab_runs, page_bytes, architecture);
-    Ok(votes.result().or_else(by_map))
+/// The base of the direct map: what the events tell, else what the recorder stored.
+fn base_of(recording: &Recording) -> Result<Option<DirectMap>, ReplayError> {
+    let inferred = direct_map::infer(recording, u64::MAX)?;
+    Ok(inferred.or_else(|| recording.manifest().direct_map()))
 }
 
 /// When caches were shrunk.
@@ -206,24 +193,6 @@ fn shrinks(detail: &[SlabDetailRow], caches: &Caches) -> Vec<(u64, CacheId)> {
     list
 }
 
-/// The pages that the first page map shows in slabs, as runs.
-fn slab_runs(recording: &Recording) -> Result<Vec<(u32, u32)>, ReplayError> {
-    let mut runs: Vec<(u32, u32)> = Vec::new();
-    for run in recording.page_map(&format::PAGEMAP_FIRST)? {
-        let run = run?;
-        let end = run.pfn.0.saturating_add(run.pages).min(u64::from(u32::MAX)) as u32;
-        if run.page_use != PageUse::Slab || run.pfn.0 >= u64::from(end) {
-            continue;
-        }
-        let start = run.pfn.0 as u32;
-        match runs.last_mut() {
-            Some(last) if last.1 == start => last.1 = end,
-            _ => runs.push((start, end)),
-        }
-    }
-    Ok(runs)
-}
-
 /// Replays the layers above pages. `observe` is told what the page model under them comes to, with
 /// the name of the set of policies.
 pub fn replay_stack(
@@ -233,13 +202,18 @@ pub fn replay_stack(
 ) -> Result<StackOutcome, ReplayError> {
     let now = || options.clock.map_or(0, |clock| clock());
     let begin = now();
-    let mut ground = Ground::new(recording)?;
+    let mut ground = Ground::new(recording, options.rules)?;
+    if options.policies.iter().any(|set| set.slab.is_unmerged()) {
+        ground.callers = Some(Callers::read(recording)?);
+    }
     let first = learn(recording, &mut ground)?;
     let learned_at = now();
     let baseline = PolicySet::baseline(&ground.machine.rules);
     let mut outcome = StackOutcome {
         follow: first.counts,
         direct_map: ground.base,
+        rules: ground.decides,
+        rules_by_probe: rules::by_probe(recording.manifest(), options.rules),
         learning_ns: learned_at - begin,
         events: recording.rows_of(format::EVENTS),
         baseline: run(recording, &ground, &first, &baseline, options, observe)?,
@@ -249,6 +223,10 @@ pub fn replay_stack(
         outcome.policies.push(run(recording, &ground, &first, set, options, observe)?);
     }
     notes(&ground, &mut outcome);
+    outcome.notes.extend(base_note(ground.base, recording.manifest().direct_map()));
+    if options.rules.is_some() {
+        outcome.notes.push(ground.decides.note(&ground.caches));
+    }
     Ok(outcome)
 }
 
@@ -272,23 +250,29 @@ fn run(
         let batch = batch?;
         layers.names(&batch);
         for event in batch.iter_only(SLAB_KINDS | VMAP_KINDS) {
-            layers.step(&event);
+            layers.step(&event, &mut |_| true);
         }
         layers.forget_requests();
     }
     let mut run = layers.finish();
-    sites::name(recording, &mut run.slab.sites)?;
     run.name.clone_from(&set.name);
     run.chosen.clone_from(&set.chosen);
     run.spent_ns = now() - begin;
     if ground.has_pages && ground.has_objects && !options.without_pages {
         let mut layers = Layers::new(ground, first, set);
+        if options.keep_rows {
+            layers.keep_rows();
+        }
         let (clock, check) = (options.clock, options.check);
-        let options = Options { clock, check, ..Options::default() };
+        let rules = options.rules.map(|rules| rules.pages);
+        let options = Options { rules, clock, check, ..Options::default() };
         let upper = Some((&mut layers as &mut dyn Upper, set));
-        run.pages =
-            Some(replay_under(recording, &options, upper, &mut |row| observe(&set.name, row))?);
+        let pages = replay_under(recording, &options, upper, &mut |row| observe(&set.name, row))?;
+        run.pages = Some(pages);
+        // Slabs hang on what the page model has; areas do not.
+        run.slab = layers.finish().slab;
     }
+    sites::name(recording, &mut run.slab.sites)?;
     Ok(run)
 }
 
@@ -301,6 +285,12 @@ fn step(
     watch: &mut impl Watch,
 ) -> Step {
     match event.kind {
+        Kind::PageAlloc if event.pfn().is_none() => {
+            match follow.is_failed_slab(event, &ground.caches) {
+                true => Step::SlabPages,
+                false => Step::Other,
+            }
+        }
         Kind::PageAlloc => match follow.page_alloc(event, &ground.caches, watch) {
             Some(_) => Step::SlabPages,
             None => Step::Other,
@@ -375,6 +365,9 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
                 continue;
             }
             let found = step(&mut follow, ground, &event, &mut names, &mut learning);
+            if let (Step::Object(cache), Some(callers)) = (found, &mut ground.callers) {
+                callers.see(cache, &event);
+            }
             if found == Step::Object(area_cache) && event.kind != Kind::CacheFree {
                 areas.object(&event);
             }
@@ -431,6 +424,18 @@ fn unseen_pages(recording: &Recording, slabs: &[LateSlab]) -> Result<UnseenPages
     let of = |(at_ns, pages): (u64, i64)| Missing { at_ns, pages: pages.max(0).unsigned_abs() };
     pages.missing = samples.into_iter().map(of).collect();
     Ok(pages)
+}
+
+/// What the events tell and what the recorder stored may differ.
+fn base_note(told: Option<DirectMap>, stored: Option<DirectMap>) -> Option<String> {
+    let (told, stored) = (told?, stored?);
+    (told.base != stored.base).then(|| {
+        format!(
+            "the manifest says that the direct map begins at {:#x}, the events say {:#x} ({} of {} \
+             votes): the events are followed",
+            stored.base, told.base, told.votes, told.of
+        )
+    })
 }
 
 /// What is missing, in whole sentences.

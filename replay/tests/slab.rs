@@ -9,7 +9,7 @@ use kmemlab_replay::rules::Rules;
 use kmemlab_replay::slab::caches::{CacheId, Caches};
 use kmemlab_replay::slab::geometry::Parameters;
 use kmemlab_replay::slab::gfp::GfpBits;
-use kmemlab_replay::slab::policy::{Ask, NO_TOKEN, PageRequest, SlabPolicy, Token};
+use kmemlab_replay::slab::policy::{Ask, NO_TOKEN, PageRequest, SlabPolicy, Token, plenty};
 use kmemlab_replay::slab::rules::SlabRules;
 
 fn caches(release: &str, list: &[(&str, u64)]) -> (Caches, Vec<CacheId>) {
@@ -32,7 +32,7 @@ fn layer(name: &str, release: &str, caches: &Caches) -> Box<dyn SlabPolicy> {
 
 fn take(layer: &mut dyn SlabPolicy, cache: CacheId, cpu: usize, count: usize) -> Vec<Token> {
     let ask = Ask { cache, cpu, bytes: 256, may_block: true };
-    (0..count).map(|_| layer.alloc(&ask)).collect()
+    (0..count).map(|_| layer.alloc(&ask, &mut plenty)).collect()
 }
 
 /// Slabs, partial slabs of the node, and objects that slabinfo would call active.
@@ -114,6 +114,59 @@ fn sheaves_give_back_what_was_freed_last_and_fill_by_the_sheaf() {
 }
 
 #[test]
+fn without_a_block_of_its_order_a_slab_gets_the_least() {
+    // 2048 bytes: order 3 with 16 objects; at least order 0 with two.
+    let (caches, ids) = caches("6.18", &[("probe", 2048), ("small", 256)]);
+    for (name, least) in [("slub", true), ("slub-fullest-first", true), ("slab", false)] {
+        let mut layer = layer(name, "6.18", &caches);
+        let mut asked = Vec::new();
+        let ask = |cache| Ask { cache, cpu: 0, bytes: 256, may_block: true };
+        let mut none = |cache, order| {
+            asked.push((cache, order));
+            false
+        };
+        for _ in 0..3 {
+            layer.alloc(&ask(ids[0]), &mut none);
+        }
+        layer.alloc(&ask(ids[1]), &mut none);
+        let counts = layer.counts(ids[0]);
+        let mut requests = Vec::new();
+        layer.take_requests(&mut requests);
+        if !least {
+            // Classic SLAB has one order a cache, and asks for nothing else.
+            assert!(asked.is_empty() && counts.min_order == 0, "{name}");
+            continue;
+        }
+        assert_eq!(asked, [(ids[0], 3); 2], "{name}: a slab of the least order asks for itself");
+        assert_eq!((counts.slabs, counts.pages, counts.objects), (2, 2, 4), "{name}");
+        assert_eq!(counts.min_order, 2, "{name}");
+        let orders = requests.iter().map(|request| match request {
+            PageRequest::Alloc { order, .. } => *order,
+            PageRequest::Free { .. } => u8::MAX,
+        });
+        assert_eq!(orders.collect::<Vec<_>>(), [0, 0, 0], "{name}");
+        // The fourth object is the second slab's; then there is memory again.
+        take(&mut *layer, ids[0], 0, 2);
+        let counts = layer.counts(ids[0]);
+        assert_eq!((counts.slabs, counts.pages, counts.objects), (3, 10, 20), "{name}");
+    }
+}
+
+#[test]
+fn a_sheaf_is_filled_from_slabs_of_the_least_order_too() {
+    let host = Parameters { min_objects: 32, ..Parameters::of_host(4096, 2) };
+    let mut caches = Caches::new(&[], SlabRules::of("6.18"), host, GfpBits::default());
+    let cache = caches.named("maple_node", 256);
+    assert_eq!(caches.get(cache).map(|cache| (cache.order, cache.objects)), Some((1, 32)));
+    let mut slub = layer("slub", "6.18", &caches);
+    let ask = Ask { cache, cpu: 0, bytes: 256, may_block: true };
+    let mut answers = [false, true].into_iter();
+    slub.alloc(&ask, &mut |_, _| answers.next().unwrap());
+    let counts = slub.counts(cache);
+    assert_eq!((counts.slabs, counts.pages, counts.objects), (2, 3, 16 + 32));
+}
+
+#[test]
 fn the_fullest_slab_first_lets_the_others_empty() {
     let (caches, ids) = caches("6.18", &[("probe", 256)]);
     let run = |name: &str| {
@@ -140,6 +193,33 @@ fn a_cold_array_takes_sixteen_objects_and_a_warm_one_a_batch() {
     assert_eq!(seen(&*slab, ids[0]), (1, 0, 16), "all sixteen of the slab are at hand");
     take(&mut *slab, ids[0], 0, 16);
     assert_eq!(slab.counts(ids[0]).slabs, 2);
+}
+
+#[test]
+fn objects_freed_on_another_processor_come_back_through_the_shared_array() {
+    // 256 bytes: sixteen objects a slab, arrays of 120, batches of 60, 480 in the shared array.
+    let (caches, ids) = caches("6.1", &[("probe", 256)]);
+    let mut slab = layer("slab", "6.1", &caches);
+    let cache = ids[0];
+    let objects = take(&mut *slab, cache, 0, 600);
+    assert_eq!(seen(&*slab, cache), (38, 0, 608), "eight left on processor 0");
+    for object in objects {
+        slab.free(object, cache, 1);
+    }
+    // Eight times sixty went to the shared array, processor 1 keeps 120; no slab saw one of them.
+    assert_eq!(seen(&*slab, cache), (38, 0, 608));
+    let objects = take(&mut *slab, cache, 0, 8 + 480);
+    assert_eq!(slab.counts(cache).new_slabs, 38, "eight of its own and what all share");
+    let more = take(&mut *slab, cache, 0, 1);
+    assert_eq!(seen(&*slab, cache), (39, 0, 624), "what processor 1 keeps is out of reach");
+    for object in objects.into_iter().chain(more) {
+        slab.free(object, cache, 1);
+    }
+    // Nine batches: eight fill the shared array, the ninth goes back to its slabs. Kept are 69 of
+    // processor 1, 480 of all and 15 of processor 0.
+    let counts = slab.counts(cache);
+    assert_eq!((counts.slabs, counts.active), (39, 69 + 480 + 15));
+    assert_eq!((counts.released_slabs, counts.ping_pong), (0, 0), "60 free ones may stay");
 }
 
 /// A small generator: the same sequence on every machine.
@@ -181,7 +261,9 @@ fn every_policy_keeps_the_laws_of_a_naive_allocator() {
                     let which = random.below(ids.len());
                     let bytes = sizes[which].1 as u32;
                     let ask = Ask { cache: ids[which], cpu, bytes, may_block: random.below(4) > 0 };
-                    let token = layer.alloc(&ask);
+                    // Every third block of more than the least order is not to be had.
+                    let mut pages = |_, _| random.below(3) > 0;
+                    let token = layer.alloc(&ask, &mut pages);
                     assert_ne!(token, NO_TOKEN, "{}: no object", entry.name);
                     live.push((ids[which], token));
                 } else {

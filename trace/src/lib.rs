@@ -10,9 +10,11 @@
 pub mod batch;
 mod batches;
 mod checksums;
+pub mod direct_map;
 pub mod error;
 pub mod event;
 pub mod format;
+pub mod gfp;
 pub mod manifest;
 pub mod measure;
 pub mod privacy;

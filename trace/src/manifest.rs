@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::direct_map::{DirectMap, FoundBy};
+
 /// What made this recording, on what, and how it ended. Written when the recording starts (with
 /// `end` absent) and again when it ends.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -45,8 +47,14 @@ pub struct Manifest {
     pub snapshot_every_ns: u64,
     /// All events were on from this moment.
     pub events_valid_from_ns: Option<u64>,
-    /// Base of the kernel's direct map, and how it was found.
+    /// Base of the kernel's direct map: where page frame 0 is mapped.
     pub direct_map_base: Option<u64>,
+    /// What told it: `slab pages` or `page map`.
+    pub direct_map_found_by: Option<String>,
+    /// Page events, or objects, that agree on it.
+    pub direct_map_votes: Option<u64>,
+    /// Page events, or objects, that voted.
+    pub direct_map_votes_of: Option<u64>,
     /// Notes that a reader should see: what could not be recorded and why.
     pub notes: Vec<String>,
     /// What was left out ([`crate::privacy`]): empty for nothing, `anonymous` or `scrubbed`.
@@ -225,6 +233,9 @@ pub struct Host {
     /// What the kernel has of what changed between releases: 0 where it was looked for and is not
     /// there, else 1 or how many of it. What was not looked for is not in it.
     pub features: BTreeMap<String, u64>,
+    /// Slab caches that share slabs, by the kernel's name for what they share; `None` where nothing
+    /// tells.
+    pub slab_aliases: Option<BTreeMap<String, Vec<String>>>,
 }
 
 /// A zone that has pages.
@@ -290,6 +301,26 @@ pub struct End {
 }
 
 impl Manifest {
+    /// The base of the direct map as the recorder stored it.
+    #[must_use]
+    pub fn direct_map(&self) -> Option<DirectMap> {
+        let is_by_map = self.direct_map_found_by.as_deref() == Some(FoundBy::PageMap.name());
+        Some(DirectMap {
+            base: self.direct_map_base?,
+            votes: self.direct_map_votes.unwrap_or(0),
+            of: self.direct_map_votes_of.unwrap_or(0),
+            found_by: if is_by_map { FoundBy::PageMap } else { FoundBy::SlabPages },
+        })
+    }
+
+    /// Stores a base of the direct map.
+    pub fn set_direct_map(&mut self, map: &DirectMap) {
+        self.direct_map_base = Some(map.base);
+        self.direct_map_found_by = Some(map.found_by.name().to_owned());
+        self.direct_map_votes = Some(map.votes);
+        self.direct_map_votes_of = Some(map.of);
+    }
+
     /// Whether the recorder came to the end of its work.
     #[must_use]
     pub fn ended_cleanly(&self) -> bool {

@@ -277,6 +277,11 @@ fn is_recording(root: &Path) -> bool {
         && manifest["tool"].as_str().is_some_and(|tool| tool.starts_with("kmemlab"))
 }
 
+/// Replaces the manifest of a recording that is complete, at once or not at all.
+pub fn amend(root: &Path, manifest: &Manifest) -> Result<(), Error> {
+    write_manifest(root, manifest)
+}
+
 /// Writes the manifest beside the old one and renames it into place.
 fn write_manifest(root: &Path, manifest: &Manifest) -> Result<(), Error> {
     let path = root.join(format::MANIFEST);

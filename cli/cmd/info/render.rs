@@ -76,7 +76,11 @@ pub(super) fn json(recording: &Recording, facts: &Facts) -> Value {
         "command_exit_status": end.and_then(|end| end.command_exit_status),
         "ended_cleanly": manifest.ended_cleanly(),
         "ended_by": end.map(|end| end.reason.clone()),
-        "direct_map_base": facts.direct_map_base.map(|base| format!("{base:#x}")),
+        "direct_map_base": facts.direct_map.map(|map| format!("{:#x}", map.base)),
+        "direct_map_found_by": facts.direct_map.map(|map| map.found_by.name()),
+        "direct_map_votes": facts.direct_map.map(|map| map.votes),
+        "direct_map_votes_of": facts.direct_map.map(|map| map.of),
+        "direct_map_is_stored": manifest.direct_map_base.is_some(),
         "span_ns": facts.span_ns,
         "events": facts.events,
         "recorder_events": facts.recorder_events,
@@ -160,8 +164,11 @@ pub(super) fn text(recording: &Recording, facts: &Facts) -> String {
         line("damaged", format!("{} batches, left out", count(facts.damaged_batches)));
     }
     line("size", bytes(facts.disk_bytes));
-    if let Some(base) = facts.direct_map_base {
-        line("direct map", format!("at {base:#x}"));
+    if let Some(map) = facts.direct_map {
+        let (votes, of) = (count(map.votes), count(map.of));
+        let by = map.found_by.name();
+        let when = if manifest.direct_map_base.is_some() { "stored" } else { "inferred now" };
+        line("direct map", format!("at {:#x} ({votes} of {of} votes by {by}, {when})", map.base));
     }
     for note in notes(recording) {
         line("note", note);

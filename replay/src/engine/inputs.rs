@@ -98,7 +98,7 @@ impl Replay<'_> {
                 self.outcome.page_events += 1;
                 let (order, gfp, migrate) = (event.order, event.gfp, event.migrate);
                 let request = Request { cpu, order, gfp, migrate };
-                if event.pfn().is_none() && event.order().is_some() {
+                if event.pfn().is_none() && event.order().is_some() && fate != Fate::Own {
                     self.inputs.push(Input::Failed { request });
                 }
                 let Some(kernel) = self.pfn(event) else { return };

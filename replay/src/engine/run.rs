@@ -47,6 +47,11 @@ impl Run {
         self.model = Some(Model::under(self.policies.clone(), memory.clone(), seed, start));
     }
 
+    /// Whether the last request of a layer above that could do without was served.
+    pub(super) fn has_granted(&self) -> bool {
+        self.own.has_granted()
+    }
+
     pub(super) fn digest(&self) -> Option<u64> {
         self.model.as_ref().map(|model| model.memory().digest())
     }

@@ -29,6 +29,9 @@ pub(crate) enum UpperInput {
     Bind { number: u32, pfn: u32 },
     /// A block that the kernel has and the layer has not.
     Drop { pfn: u32, order: u8 },
+    /// A request that another can stand in for: it fails where no zone meets its mark. What it
+    /// takes serves the next `Alloc`.
+    Try { request: Request },
     /// A request.
     Alloc { number: u32, request: Request },
     /// A block goes back.
@@ -41,8 +44,8 @@ pub(crate) enum UpperInput {
 pub(crate) trait Upper {
     /// A batch begins. Answers the kinds of events that the layer listens to.
     fn batch(&mut self, batch: &EventBatch) -> u64;
-    /// An event.
-    fn event(&mut self, event: &Event) -> Fate;
+    /// An event. `ask` answers at once whether a request is served.
+    fn event(&mut self, event: &Event, ask: &mut dyn FnMut(UpperInput) -> bool) -> Fate;
     /// The page model starts, with the kernel's pages.
     fn begin(&mut self, ask: &mut dyn FnMut(UpperInput));
     /// What the last event made the layer ask for.
@@ -56,6 +59,9 @@ pub(super) struct OwnBlocks {
     places: Vec<u32>,
     /// By processor: pages taken in bulk whose place in the kernel is not known yet.
     owed: Vec<VecDeque<u32>>,
+    /// Taken by `Try`, with their orders, until their `Alloc` comes.
+    granted: VecDeque<(u8, u32)>,
+    has_granted: bool,
     pub(super) counts: OwnCounts,
 }
 
@@ -64,8 +70,13 @@ impl OwnBlocks {
         match input {
             UpperInput::Bind { number, pfn } => self.place(number, pfn + 1),
             UpperInput::Drop { pfn, order } => model.free(0, pfn, order),
+            UpperInput::Try { request } => {
+                let pfn = model.try_alloc(&request);
+                self.has_granted = pfn.is_some();
+                self.granted.extend(pfn.map(|pfn| (request.order, pfn)));
+            }
             UpperInput::Alloc { number, request } => {
-                let pfn = model.alloc(&request);
+                let pfn = self.granted(request.order).or_else(|| model.alloc(&request));
                 self.counts.allocs += 1;
                 self.counts.failures += u64::from(pfn.is_none());
                 self.place(number, pfn.map_or(0, |pfn| pfn + 1));
@@ -88,6 +99,18 @@ impl OwnBlocks {
                 }
             }
         }
+    }
+
+    /// Whether the last request that could do without was served.
+    pub(super) fn has_granted(&self) -> bool {
+        self.has_granted
+    }
+
+    /// What was taken for the request that comes now.
+    fn granted(&mut self, order: u8) -> Option<u32> {
+        let (_, pfn) = *self.granted.front().filter(|(granted, _)| *granted == order)?;
+        self.granted.pop_front();
+        Some(pfn)
     }
 
     fn place(&mut self, number: u32, pfn: u32) {

@@ -90,11 +90,7 @@ impl Model {
         highest: u8,
         mut flags: Flags,
     ) -> Option<u32> {
-        if flags.wakes_kswapd {
-            self.wake_kswapd(request.order, highest);
-        }
-        flags.no_fragment = false;
-        let marked = self.take_from_zonelist(request, highest, &mut flags, Mark::Min);
+        let marked = self.slow_path_to_mark(request, highest, &mut flags);
         if marked.is_some() {
             return marked;
         }
@@ -102,6 +98,20 @@ impl Model {
         let taken = self.take_from_zonelist(request, highest, &mut flags, Mark::None);
         self.counts.below_watermark += u64::from(taken.is_some());
         taken
+    }
+
+    /// The slow path up to the point where the caller would have to reclaim.
+    pub(super) fn slow_path_to_mark(
+        &mut self,
+        request: &Request,
+        highest: u8,
+        flags: &mut Flags,
+    ) -> Option<u32> {
+        if flags.wakes_kswapd {
+            self.wake_kswapd(request.order, highest);
+        }
+        flags.no_fragment = false;
+        self.take_from_zonelist(request, highest, flags, Mark::Min)
     }
 
     /// A request that the kernel failed: whether the model would fail it too. It is asked and not

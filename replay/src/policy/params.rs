@@ -101,6 +101,16 @@ impl Params {
         })
     }
 
+    /// One of these words, if given.
+    pub fn word(&self, key: &str, words: &[&str]) -> Result<Option<&str>, BadPolicy> {
+        match self.text(key) {
+            Some(text) if !words.contains(&text) => {
+                Err(BadPolicy(format!("{key}={text} is none of {}", words.join(", "))))
+            }
+            found => Ok(found),
+        }
+    }
+
     /// Yes or no, if given.
     pub fn truth(&self, key: &str) -> Result<Option<bool>, BadPolicy> {
         match self.text(key) {

@@ -6,7 +6,8 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::Entry;
+use super::{BadPolicy, Entry, Param, Params};
+use crate::slab::policy::Begin;
 pub use crate::slab::policy::SlabPolicy;
 use crate::slab::rules::SlabRules;
 use crate::slab::slub::{Slub, Tuning};
@@ -32,6 +33,23 @@ pub struct Host {
 pub trait SlabLayer: Debug + Send + Sync {
     /// A layer with nothing in it.
     fn make(&self, host: &Host) -> Box<dyn SlabPolicy>;
+    /// Merged caches are apart.
+    fn is_unmerged(&self) -> bool {
+        false
+    }
+}
+
+/// How a layer that cuts slabs its own way begins.
+const START: Param = Param {
+    name: "start",
+    default: "compact",
+    help: "live objects of the start in full slabs (compact), or with the kernel's free room between \
+           (spread)",
+};
+
+fn begin_of(params: &Params) -> Result<Begin, BadPolicy> {
+    let is_spread = params.word(START.name, &["compact", "spread"])? == Some("spread");
+    Ok(if is_spread { Begin::Spread } else { Begin::Compact })
 }
 
 /// As recorded.

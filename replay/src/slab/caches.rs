@@ -9,6 +9,8 @@ use super::geometry::{self, Parameters};
 use super::gfp::GfpBits;
 use super::rules::SlabRules;
 
+mod forced;
+
 /// A cache by its number in [`Caches`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CacheId(pub u16);
@@ -38,6 +40,8 @@ pub struct Cache {
     pub order: u8,
     /// Order of a slab when memory of the other is short.
     pub min_order: u8,
+    /// Objects of a slab of that order.
+    pub min_objects: u16,
     /// Partial slabs of a processor.
     pub cpu_partial_slabs: u32,
     /// Free objects of a processor's partial slabs (5.15 and older).
@@ -46,6 +50,8 @@ pub struct Cache {
     pub min_partial: u32,
     /// Objects of a sheaf; 0 without sheaves.
     pub sheaf: u32,
+    /// Order and objects on the recorded host, where the slabs are cut otherwise here.
+    pub recorded: Option<(u8, u16)>,
 }
 
 /// Kinds of kmalloc caches, in the order of [`kind_of`]'s answer.
@@ -136,17 +142,20 @@ impl Caches {
         let id = CacheId(self.list.len() as u16);
         let page_bytes = self.parameters.page_bytes;
         let cpu_partial = geometry::cpu_partial(stride, &self.rules, page_bytes);
+        let min_order = self.parameters.order_of(stride).min(order);
         let sheaf = self.rules.sheaf_caches.iter().find(|(known, _)| *known == name);
         self.list.push(Cache {
             name: name.to_owned(),
             stride: stride as u32,
             objects,
             order,
-            min_order: self.parameters.order_of(stride).min(order),
+            min_order,
+            min_objects: self.parameters.objects(stride, min_order).clamp(1, 32_767) as u16,
             cpu_partial_slabs: geometry::cpu_partial_slabs(cpu_partial, u32::from(objects)),
             cpu_partial_objects: cpu_partial,
             min_partial: geometry::min_partial(stride),
             sheaf: sheaf.map_or(0, |(_, capacity)| *capacity),
+            recorded: None,
         });
         self.by_name.insert(name.to_owned(), id);
         for (kind, prefix) in KINDS.iter().enumerate() {

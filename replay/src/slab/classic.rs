@@ -10,7 +10,8 @@ use super::caches::{Cache, CacheId, Caches};
 use super::follow::NONE;
 use super::learning::Learned;
 use super::policy::{
-    Ask, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, SlabPolicy, Token,
+    Ask, Begin, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, Pages, SlabPolicy, Token,
+    plenty,
 };
 use super::slub::PING_PONG_STEPS;
 use crate::slab::numbers;
@@ -71,6 +72,7 @@ struct CacheState {
 #[derive(Debug)]
 pub struct Classic {
     cpus: usize,
+    begin: Begin,
     page_bytes: u64,
     caches: Vec<CacheState>,
     slabs: Vec<Slab>,
@@ -91,9 +93,10 @@ const REAP_NS: u64 = 2_000_000_000;
 impl Classic {
     /// A layer with nothing in it.
     #[must_use]
-    pub fn new(cpus: usize, page_bytes: u64) -> Self {
+    pub fn new(cpus: usize, page_bytes: u64, begin: Begin) -> Self {
         Self {
             cpus: cpus.max(1),
+            begin,
             page_bytes,
             caches: Vec::new(),
             slabs: Vec::new(),
@@ -291,23 +294,40 @@ impl SlabPolicy for Classic {
         for index in 0..caches.list().len() {
             let cache = CacheId(index as u16);
             let start = learned.cache(cache);
+            let mut free = Vec::new();
             for number in &start.slabs {
                 let slab = learned.before[*number as usize];
                 let live = slab.objects.saturating_sub(slab.free);
                 let ask = Ask { cache, cpu: 0, bytes: 0, may_block: true };
-                self.before[*number as usize] = (0..live).map(|_| self.alloc(&ask)).collect();
+                let places = self.begin.places(slab.objects, live);
+                let tokens = (0..places).map(|_| self.alloc(&ask, &mut plenty)).collect();
+                self.before[*number as usize] = Begin::part(tokens, live, &mut free);
             }
+            free.into_iter().for_each(|token| self.free(token, cache, 0));
             let recorded = caches.get(cache).map_or(0, |cache| u64::from(cache.objects));
-            let live = (start.nameless_slabs * recorded).saturating_sub(start.nameless_free);
+            let room = start.nameless_slabs * recorded;
+            let live = room.saturating_sub(start.nameless_free);
             let objects = u64::from(self.caches[index].layout.objects);
-            for _ in 0..live.div_ceil(objects) {
+            let is_spread = self.begin == Begin::Spread;
+            let slabs = if is_spread { room } else { live }.div_ceil(objects);
+            for slab in 0..slabs {
+                let even = live * (slab + 1) / slabs - live * slab / slabs;
+                let used = if is_spread { even } else { objects };
                 let number = self.make_slab(cache, Origin::Nameless);
-                self.slabs[number as usize].out = self.slabs[number as usize].objects;
-                self.caches[index].free_objects -= objects;
+                self.slabs[number as usize].out = used as u16;
+                self.caches[index].free_objects -= used;
+                if used < objects {
+                    self.link_tail(number, if used > 0 { List::Partial } else { List::Free });
+                }
             }
+            (self.caches[index].released, self.caches[index].last_release) = (0, 0);
             self.caches[index].new_slabs = 0;
         }
         self.requests.clear();
+    }
+
+    fn starts_compact(&self) -> bool {
+        self.begin == Begin::Compact
     }
 
     fn before(&mut self, before: u32, _: CacheId) -> Token {
@@ -321,7 +341,7 @@ impl SlabPolicy for Classic {
         }
     }
 
-    fn alloc(&mut self, ask: &Ask) -> Token {
+    fn alloc(&mut self, ask: &Ask, _: &mut Pages<'_>) -> Token {
         self.steps += 1;
         let cpu = ask.cpu.min(self.cpus - 1);
         if self.caches[ask.cache.index()].arrays[cpu].objects.is_empty() {
@@ -368,6 +388,7 @@ impl SlabPolicy for Classic {
             released_slabs: state.released,
             partial: state.partial,
             ping_pong: state.ping_pong,
+            min_order: 0,
         }
     }
 

@@ -37,6 +37,8 @@ pub struct KernelSlab {
     pub is_live: bool,
     /// It came in the recording, and no event told of its pages.
     pub is_unseen: bool,
+    /// Migrate type of its pages, where their event was seen.
+    pub migrate: u8,
 }
 
 /// A slab that no page event told of.
@@ -55,6 +57,7 @@ pub struct Place {
 struct Made {
     pfn: u32,
     order: Option<u8>,
+    migrate: u8,
     cache: CacheId,
     cpu: usize,
     is_unseen: bool,
@@ -63,7 +66,8 @@ struct Made {
 impl Made {
     /// A slab that an object told of.
     fn told(place: Place) -> Self {
-        Self { pfn: place.pfn, order: None, cache: place.cache, cpu: 0, is_unseen: false }
+        let Place { pfn, cache, .. } = place;
+        Self { pfn, order: None, migrate: 0, cache, cpu: 0, is_unseen: false }
     }
 }
 
@@ -152,6 +156,8 @@ pub struct FollowCounts {
     pub look_alikes: u64,
     /// Slabs that only an object event told from other pages.
     pub told_by_object: u64,
+    /// Requests of the slab layer for pages that failed; it falls back to the least order.
+    pub failed_slab_pages: u64,
 }
 
 /// The page allocations that became slabs, by their number in the recording.
@@ -215,8 +221,6 @@ pub struct Follow<'a> {
     to_come: HashMap<u32, Vec<u32>>,
     last_large: (u32, u64),
     late_frees: bool,
-    /// Migrate type by cache.
-    migrates: Vec<u8>,
     /// Frees without a name in pages that no event had named before.
     early: HashMap<u32, Vec<u64>>,
     /// What could not be taken as said.
@@ -247,7 +251,6 @@ impl<'a> Follow<'a> {
             to_come: HashMap::new(),
             last_large: (0, 0),
             late_frees: false,
-            migrates: Vec::new(),
             early: HashMap::new(),
             counts: FollowCounts::default(),
         }
@@ -297,12 +300,6 @@ impl<'a> Follow<'a> {
     /// Every slab that is there.
     pub fn live_slabs(&self) -> impl Iterator<Item = &KernelSlab> {
         self.slabs.iter().filter(|slab| slab.is_live)
-    }
-
-    /// Migrate type of the pages of a cache's slabs, as its page events told.
-    #[must_use]
-    pub fn migrate_of(&self, cache: CacheId) -> u8 {
-        self.migrates.get(cache.index()).copied().unwrap_or(0)
     }
 
     /// Slabs from before the recording that an event named: first page and cache.

@@ -44,6 +44,50 @@ pub enum PageRequest {
     },
 }
 
+/// Takes a block of that order for a slab of that cache; false when there is none. It is asked
+/// before a slab of more than the least order is made; the slab's own request follows.
+pub type Pages<'a> = dyn FnMut(CacheId, u8) -> bool + 'a;
+
+/// There are pages for every request.
+pub fn plenty(_: CacheId, _: u8) -> bool {
+    true
+}
+
+/// How what was live at the start stands in a layer that cuts slabs its own way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Begin {
+    /// In full slabs.
+    #[default]
+    Compact,
+    /// With as much free room between as the kernel's slabs had.
+    Spread,
+}
+
+impl Begin {
+    /// Places to ask for, where a recorded slab has so many and so many are live in it.
+    pub(super) fn places(self, objects: u16, live: u16) -> u16 {
+        if self == Self::Spread { objects.max(live) } else { live }
+    }
+
+    /// Whether a place of those asked for is a live object's: every other one and the like, so that
+    /// the free ones lie between.
+    pub(super) fn is_live(place: usize, asked: usize, live: u16) -> bool {
+        let until = |places: usize| places * usize::from(live) / asked.max(1);
+        until(place + 1) > until(place)
+    }
+
+    /// Parts the places of a recorded slab in those of live objects and free ones.
+    pub(super) fn part(tokens: Vec<Token>, live: u16, free: &mut Vec<Token>) -> Vec<Token> {
+        let asked = tokens.len();
+        let mut kept = Vec::with_capacity(usize::from(live));
+        for (place, token) in tokens.into_iter().enumerate() {
+            let list = if Self::is_live(place, asked, live) { &mut kept } else { &mut *free };
+            list.push(token);
+        }
+        kept
+    }
+}
+
 /// A cache as `/proc/slabinfo` counts it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CacheCounts {
@@ -63,6 +107,8 @@ pub struct CacheCounts {
     pub partial: u64,
     /// Slabs made soon (1,000 requests) after one was given back.
     pub ping_pong: u64,
+    /// Slabs made of the least order, for want of memory.
+    pub min_order: u64,
 }
 
 /// How full the slabs of a cache are.
@@ -110,7 +156,7 @@ pub trait SlabPolicy: std::fmt::Debug {
     /// Makes room for caches that came to be known since.
     fn learn(&mut self, caches: &Caches);
     /// Serves a request.
-    fn alloc(&mut self, ask: &Ask) -> Token;
+    fn alloc(&mut self, ask: &Ask, pages: &mut Pages<'_>) -> Token;
     /// Takes an object back.
     fn free(&mut self, token: Token, cache: CacheId, cpu: usize);
     /// Takes back an object that the kernel freed in a batch (`kmem_cache_free_bulk`).

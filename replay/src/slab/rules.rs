@@ -33,6 +33,10 @@ pub struct SlabRules {
     pub vector_site: &'static str,
     /// vmalloc takes its small pages in bulk, without an event (5.14).
     pub bulk_vmalloc: bool,
+    /// Accounted kmallocs have caches of their own, `kmalloc-cg-*` (5.14).
+    pub cgroup_kmalloc: bool,
+    /// A kernel may be built with caches of their own for `msg_msg` and `memdup_user` (6.11).
+    pub bucket_kmalloc: bool,
 }
 
 const V5_10: SlabRules = SlabRules {
@@ -46,10 +50,18 @@ const V5_10: SlabRules = SlabRules {
     sheaf_caches: &[],
     vector_site: "memcg_alloc_page_obj_cgroups",
     bulk_vmalloc: false,
+    cgroup_kmalloc: false,
+    bucket_kmalloc: false,
 };
-/// `calculate_order` counts present processors (5.12); `vm_area_alloc_pages` takes in bulk.
-const V5_14: SlabRules =
-    SlabRules { since: (5, 14), counts_possible_cpus: false, bulk_vmalloc: true, ..V5_10 };
+/// `calculate_order` counts present processors (5.12); `vm_area_alloc_pages` takes in bulk;
+/// `KMALLOC_CGROUP` (`include/linux/slab.h`).
+const V5_14: SlabRules = SlabRules {
+    since: (5, 14),
+    counts_possible_cpus: false,
+    bulk_vmalloc: true,
+    cgroup_kmalloc: true,
+    ..V5_10
+};
 /// `slub_set_cpu_partial` (5.16); `kmem_cache_free` tells first (6.1).
 const V6_1: SlabRules = SlabRules {
     since: (5, 16),
@@ -68,15 +80,17 @@ const V6_10: SlabRules = SlabRules {
     vector_site: "alloc_slab_obj_exts",
     ..V6_7
 };
+/// `kmem_buckets_create` (`mm/slab_common.c`).
+const V6_11: SlabRules = SlabRules { since: (6, 11), bucket_kmalloc: true, ..V6_10 };
 /// Sheaves and barns.
 const V6_18: SlabRules = SlabRules {
     since: (6, 18),
     sheaf_caches: &[("maple_node", 32), ("vm_area_struct", 32)],
-    ..V6_10
+    ..V6_11
 };
 
 /// Every row, oldest first.
-pub const ALL: &[SlabRules] = &[V5_10, V5_14, V6_1, V6_7, V6_10, V6_18];
+pub const ALL: &[SlabRules] = &[V5_10, V5_14, V6_1, V6_7, V6_10, V6_11, V6_18];
 
 impl SlabRules {
     /// The rules of a kernel release; the newest for what cannot be read.
@@ -102,7 +116,8 @@ mod tests {
             ("5.10.89", (5, 10)),
             ("6.1.119", (5, 16)),
             ("6.6.63", (5, 16)),
-            ("6.12.117", (6, 10)),
+            ("6.10.1", (6, 10)),
+            ("6.12.117", (6, 11)),
             ("6.18.44-fc", (6, 18)),
             ("nonsense", (6, 18)),
         ] {

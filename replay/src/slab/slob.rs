@@ -5,7 +5,8 @@ use super::caches::{CacheId, Caches};
 use super::follow::NONE;
 use super::learning::Learned;
 use super::policy::{
-    Ask, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, SlabPolicy, Token,
+    Ask, Begin, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, Pages, SlabPolicy, Token,
+    plenty,
 };
 
 /// Bytes of a unit.
@@ -43,6 +44,7 @@ struct CacheState {
 /// The layer.
 #[derive(Debug)]
 pub struct Slob {
+    begin: Begin,
     page_bytes: u32,
     page_units: u32,
     heads: [u32; LISTS],
@@ -61,9 +63,10 @@ pub struct Slob {
 impl Slob {
     /// A layer with nothing in it.
     #[must_use]
-    pub fn new(page_bytes: u64) -> Self {
+    pub fn new(page_bytes: u64, begin: Begin) -> Self {
         let page_bytes = page_bytes as u32;
         Self {
+            begin,
             page_bytes,
             page_units: page_bytes / UNIT,
             heads: [NONE; LISTS],
@@ -245,6 +248,7 @@ impl SlabPolicy for Slob {
     fn seed(&mut self, caches: &Caches, learned: &Learned) {
         self.learn(caches);
         self.before = vec![Vec::new(); learned.before.len()];
+        let mut free = Vec::new();
         for (index, recorded) in caches.list().iter().enumerate() {
             let cache = CacheId(index as u16);
             let start = learned.cache(cache);
@@ -252,16 +256,29 @@ impl SlabPolicy for Slob {
             for number in &start.slabs {
                 let slab = learned.before[*number as usize];
                 let live = slab.objects.saturating_sub(slab.free);
-                self.before[*number as usize] = (0..live).map(|_| self.alloc(&ask)).collect();
+                let places = self.begin.places(slab.objects, live);
+                let tokens = (0..places).map(|_| self.alloc(&ask, &mut plenty)).collect();
+                let mut unused = Vec::new();
+                self.before[*number as usize] = Begin::part(tokens, live, &mut unused);
+                free.extend(unused.into_iter().map(|token| (cache, token)));
             }
             let room = start.nameless_slabs * u64::from(recorded.objects);
-            let bytes = room.saturating_sub(start.nameless_free) * u64::from(recorded.stride);
+            let is_spread = self.begin == Begin::Spread;
+            let held = if is_spread { room } else { room.saturating_sub(start.nameless_free) };
+            let bytes = held * u64::from(recorded.stride);
             for _ in 0..bytes.div_ceil(u64::from(self.page_bytes)) {
                 self.make_page(0, cache, Origin::Nameless);
             }
         }
+        for (cache, token) in free {
+            self.free(token, cache, 0);
+        }
         self.requests.clear();
-        self.new_pages = 0;
+        (self.new_pages, self.released) = (0, 0);
+    }
+
+    fn starts_compact(&self) -> bool {
+        self.begin == Begin::Compact
     }
 
     fn before(&mut self, before: u32, _: CacheId) -> Token {
@@ -277,7 +294,7 @@ impl SlabPolicy for Slob {
         }
     }
 
-    fn alloc(&mut self, ask: &Ask) -> Token {
+    fn alloc(&mut self, ask: &Ask, _: &mut Pages<'_>) -> Token {
         let state = &mut self.caches[ask.cache.index()];
         state.live += 1;
         let bytes = if state.is_kmalloc { ask.bytes.clamp(1, state.stride) } else { state.stride };
@@ -350,14 +367,14 @@ mod tests {
         let mut caches = Caches::new(&[], rules, host, GfpBits::default());
         let small = caches.named("kmalloc-16", 16);
         let large = caches.named("kmalloc-4k", 4096);
-        let mut slob = Slob::new(4096);
+        let mut slob = Slob::new(4096, Begin::Compact);
         slob.learn(&caches);
         let ask = |cache, bytes| Ask { cache, cpu: 0, bytes, may_block: true };
         // Eighteen bytes with the header, at the page's start: nine units.
-        let first = slob.alloc(&ask(small, 10));
+        let first = slob.alloc(&ask(small, 10), &mut plenty);
         assert_eq!(first, 0);
         // The payload of the next stands at byte 32, so its header at byte 24: unit 12.
-        let second = slob.alloc(&ask(small, 16));
+        let second = slob.alloc(&ask(small, 16), &mut plenty);
         assert_eq!(second, 12);
         assert_eq!(slob.pages[0].free, [(9, 3), (24, 2024)]);
         slob.free(first, small, 0);
@@ -365,7 +382,7 @@ mod tests {
         assert_eq!(slob.pages(), 1);
         slob.free(second, small, 0);
         assert_eq!((slob.pages(), slob.released), (0, 1));
-        let page = slob.alloc(&ask(large, 4088));
+        let page = slob.alloc(&ask(large, 4088), &mut plenty);
         assert_eq!(slob.pages(), 1, "a whole page without a header");
         slob.free(page, large, 0);
         assert_eq!(slob.pages(), 0);

@@ -7,12 +7,12 @@ use super::caches::{CacheId, Caches};
 use super::follow::NONE;
 use super::learning::Learned;
 use super::policy::{
-    Ask, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, SlabPolicy, Token,
+    Ask, Begin, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, Pages, SlabPolicy, Token,
 };
 use super::rules::SlabRules;
-use crate::slab::numbers;
 
 mod lists;
+mod make;
 mod seed;
 mod sheaf;
 
@@ -31,6 +31,8 @@ pub struct Tuning {
     pub fullest_first: bool,
     /// No sheaves.
     pub no_sheaves: bool,
+    /// How slabs that are cut otherwise than the recorded ones begin.
+    pub begin: Begin,
 }
 
 /// Where a slab stands.
@@ -83,6 +85,10 @@ impl Default for CpuSlab {
 struct CacheState {
     order: u8,
     objects: u16,
+    /// What a slab is cut like when there is no block of that order (`kmem_cache.min`).
+    least: (u8, u16),
+    /// Its slabs are not cut as the recorded ones.
+    is_cut_anew: bool,
     cpu_partial_slabs: u32,
     cpu_partial_objects: u32,
     min_partial: u32,
@@ -94,6 +100,9 @@ struct CacheState {
     node_free: u64,
     slabs: u64,
     room: u64,
+    pages: u64,
+    /// Slabs made of the least order.
+    least_slabs: u64,
     new_slabs: u64,
     released: u64,
     ping_pong: u64,
@@ -139,12 +148,16 @@ impl Slub {
         }
     }
 
+    fn is_cut_anew(&self, cache: CacheId) -> bool {
+        self.caches.get(cache.index()).is_some_and(|state| state.is_cut_anew)
+    }
+
     fn cache_mut(&mut self, cache: CacheId) -> &mut CacheState {
         &mut self.caches[cache.index()]
     }
 
     /// `___slab_alloc`, from the first empty freelist on.
-    fn slow_alloc(&mut self, cache: CacheId, cpu: usize) -> u32 {
+    fn slow_alloc(&mut self, cache: CacheId, cpu: usize, pages: &mut Pages<'_>) -> u32 {
         let current = self.caches[cache.index()].cpus[cpu].slab;
         if current != NONE {
             // Objects that other processors freed into it (`get_freelist`).
@@ -159,7 +172,7 @@ impl Slub {
         }
         let taken = self.pop_stack(cache, cpu);
         let taken = if taken == NONE { self.take_partial(cache, cpu) } else { taken };
-        let taken = if taken == NONE { self.new_slab(cache) } else { taken };
+        let taken = if taken == NONE { self.new_slab(cache, pages) } else { taken };
         let slab = &mut self.slabs[taken as usize];
         slab.place = Place::Cpu(cpu as u16);
         let free = u32::from(slab.objects - slab.used);
@@ -208,31 +221,6 @@ impl Slub {
         u32::from(slab.objects - slab.used)
     }
 
-    /// `allocate_slab`.
-    fn new_slab(&mut self, cache: CacheId) -> u32 {
-        let steps = self.steps;
-        let state = self.cache_mut(cache);
-        state.new_slabs += 1;
-        if state.last_release > 0 && steps - state.last_release < PING_PONG_STEPS {
-            state.ping_pong += 1;
-        }
-        let (objects, order) = (state.objects, state.order);
-        let number = self.place_slab(cache, objects, 0, Origin::Made);
-        self.requests.push(PageRequest::Alloc { slab: number, cache, order });
-        number
-    }
-
-    /// A slab with so many objects in use, on no list.
-    fn place_slab(&mut self, cache: CacheId, objects: u16, used: u16, origin: Origin) -> u32 {
-        let state = self.cache_mut(cache);
-        state.slabs += 1;
-        state.room += u64::from(objects);
-        let order = state.order;
-        let (place, next, previous) = (Place::Full, NONE, NONE);
-        let slab = Slab { cache, objects, used, place, order, next, previous, origin };
-        numbers::give(&mut self.slabs, &mut self.free_slabs, slab)
-    }
-
     /// `discard_slab`.
     fn discard(&mut self, number: u32) {
         let slab = self.slabs[number as usize];
@@ -240,6 +228,7 @@ impl Slub {
         let state = self.cache_mut(slab.cache);
         state.slabs -= 1;
         state.room -= u64::from(slab.objects);
+        state.pages -= 1 << slab.order;
         state.released += 1;
         state.last_release = steps;
         self.slabs[number as usize].place = Place::Gone;
@@ -248,9 +237,10 @@ impl Slub {
     }
 
     /// From the slabs, past any sheaf.
-    fn slab_alloc(&mut self, cache: CacheId, cpu: usize) -> Token {
+    fn slab_alloc(&mut self, cache: CacheId, cpu: usize, pages: &mut Pages<'_>) -> Token {
         let holder = self.caches[cache.index()].cpus[cpu];
-        let number = if holder.local > 0 { holder.slab } else { self.slow_alloc(cache, cpu) };
+        let number =
+            if holder.local > 0 { holder.slab } else { self.slow_alloc(cache, cpu, pages) };
         self.caches[cache.index()].cpus[cpu].local -= 1;
         self.slabs[number as usize].used += 1;
         number
@@ -358,15 +348,16 @@ impl SlabPolicy for Slub {
         self.seed_all(caches, learned);
     }
 
-    fn before(&mut self, before: u32, _: CacheId) -> Token {
-        if let Some(tokens) = self.moved.get_mut(before as usize) {
-            return tokens.pop().unwrap_or(NO_TOKEN);
+    fn before(&mut self, before: u32, cache: CacheId) -> Token {
+        if self.is_cut_anew(cache) {
+            let tokens = self.moved.get_mut(before as usize);
+            return tokens.and_then(Vec::pop).unwrap_or(NO_TOKEN);
         }
         self.before.get(before as usize).copied().unwrap_or(NO_TOKEN)
     }
 
     fn starts_compact(&self) -> bool {
-        !self.moved.is_empty()
+        !self.moved.is_empty() && self.tuning.begin == Begin::Compact
     }
 
     fn learn(&mut self, caches: &Caches) {
@@ -377,13 +368,13 @@ impl SlabPolicy for Slub {
     }
 
     #[inline]
-    fn alloc(&mut self, ask: &Ask) -> Token {
+    fn alloc(&mut self, ask: &Ask, pages: &mut Pages<'_>) -> Token {
         self.steps += 1;
         let cpu = ask.cpu.min(self.cpus - 1);
         if self.caches[ask.cache.index()].sheaves.is_some() {
-            return self.sheaf_alloc(ask.cache, cpu, ask.may_block);
+            return self.sheaf_alloc(ask.cache, cpu, ask.may_block, pages);
         }
-        self.slab_alloc(ask.cache, cpu)
+        self.slab_alloc(ask.cache, cpu, pages)
     }
 
     #[inline]
@@ -428,16 +419,17 @@ impl SlabPolicy for Slub {
             slabs: state.slabs,
             objects: state.room,
             active: state.room - state.node_free,
-            pages: state.slabs << state.order,
+            pages: state.pages,
             new_slabs: state.new_slabs,
             released_slabs: state.released,
             partial: u64::from(state.partial),
             ping_pong: state.ping_pong,
+            min_order: state.least_slabs,
         }
     }
 
     fn pages(&self) -> u64 {
-        self.caches.iter().map(|state| state.slabs << state.order).sum()
+        self.caches.iter().map(|state| state.pages).sum()
     }
 
     fn slabs(&self, visit: &mut dyn FnMut(u32, CacheId, u8, Origin)) {

@@ -1,49 +1,26 @@
 //! The second pass: what the recording asks for goes to the slab layer, whose counts are compared.
 
-use kmemlab_trace::event::Event;
 use kmemlab_trace::snapshot::SlabRow;
 
 use super::Ground;
-use super::outcome::{CacheOutcome, Cause, SiteOutcome, SlabOutcome};
+use super::outcome::{Apart, CacheOutcome, SiteOutcome, SlabOutcome};
+use super::recorded::Recorded;
+use super::routes::Routes;
+use super::sites::Functions;
 use super::sums::{CacheCount, CacheSample, Held, SlabSums};
+use crate::model::Request;
 use crate::policy::PolicySet;
 use crate::policy::slab::Host;
-use crate::slab::caches::{Cache, CacheId, Caches};
-use crate::slab::follow::{Follow, KernelSlab, NONE, Object, State, Watch};
+use crate::slab::caches::{Cache, CacheId};
+use crate::slab::follow::Follow;
+use crate::slab::gfp::GfpBits;
 use crate::slab::learning::Learned;
-use crate::slab::policy::{Ask, CacheCounts, NO_TOKEN, PageRequest, SlabPolicy, Token};
+use crate::slab::policy::{CacheCounts, PageRequest, SlabPolicy, Token};
 use crate::slab::samples::SlabSample;
 
-/// By cache: what the recording did.
-#[derive(Clone, Copy, Debug, Default)]
-struct Recorded {
-    slabs: u64,
-    made: u64,
-    released: u64,
-    events: u64,
-    hidden_frees: u64,
-    hidden_allocs: u64,
-    unseen_slabs: u64,
-    asked_bytes: u64,
-    given_bytes: u64,
-}
+mod watch;
 
-impl Recorded {
-    /// Why events are missing: objects in sheaves, whole slabs without one, or objects alone.
-    fn cause(&self, has_sheaves: bool) -> Cause {
-        if has_sheaves && self.hidden_frees > 0 {
-            Cause::Sheaf
-        } else if self.unseen_slabs > 0 {
-            Cause::HiddenThreads
-        } else if self.hidden_allocs > 0 {
-            Cause::Bulk
-        } else if self.hidden_frees > 0 {
-            Cause::KfreeRcu
-        } else {
-            Cause::Complete
-        }
-    }
-}
+pub(super) use watch::{Asking, Served, slab_flags};
 
 /// Objects, bytes asked for and bytes given.
 type Given = (u64, u64, u64);
@@ -65,8 +42,14 @@ const TICK_NS: u64 = 10_000_000;
 #[derive(Debug)]
 pub(super) struct Drive {
     policy: Box<dyn SlabPolicy>,
+    routes: Routes,
+    /// Who asks, where merged caches are apart.
+    functions: Functions,
+    apart: Apart,
     /// By object row: where the policy put it.
     tokens: Vec<Token>,
+    /// By object row: the model's cache, where it may be another than the kernel's.
+    served_by: Vec<CacheId>,
     /// By slab from before: objects free at the start that were not allocated yet.
     left_free: Vec<u16>,
     recorded: Vec<Recorded>,
@@ -77,7 +60,9 @@ pub(super) struct Drive {
     requests: Vec<PageRequest>,
     /// Flags of the request that is being served.
     gfp: u32,
-    direct_reclaim: u32,
+    bits: GfpBits,
+    /// By cache: migrate type of its slabs' pages, as the page events told.
+    migrates: Vec<u8>,
     live: u64,
     peak_live: u64,
     /// The sample being read by the kernel, and the counts just before.
@@ -99,18 +84,25 @@ pub(super) struct Drive {
 
 impl Drive {
     pub(super) fn new(ground: &Ground, learned: &Learned, set: &PolicySet) -> Self {
-        let (cpus, rules, page_bytes) = (ground.machine.cpus, ground.rules, ground.page_bytes);
+        let (cpus, rules, page_bytes) =
+            (ground.machine.cpus, ground.decides.slab, ground.page_bytes);
+        let callers = ground.callers.clone().filter(|_| set.slab.is_unmerged());
         let policy = set.slab.make(&Host { cpus, rules, page_bytes });
         let mut drive = Self {
             policy,
+            routes: Routes::new(&ground.caches, &rules, callers.as_ref()),
+            functions: callers.map_or_else(Functions::default, |callers| callers.functions),
+            apart: Apart::default(),
             tokens: Vec::new(),
+            served_by: Vec::new(),
             left_free: learned.before.iter().map(|slab| slab.free).collect(),
             recorded: Vec::new(),
             strides: Vec::new(),
             sites: vec![(0, 0, 0); ground.sites.len()],
             requests: Vec::new(),
             gfp: ground.caches.gfp().direct_reclaim | ground.caches.gfp().kswapd_reclaim,
-            direct_reclaim: ground.caches.gfp().direct_reclaim,
+            bits: *ground.caches.gfp(),
+            migrates: vec![0; ground.caches.list().len()],
             live: 0,
             peak_live: 0,
             next_sample: 0,
@@ -127,7 +119,10 @@ impl Drive {
             followed: (0, 0, 0),
             last: Vec::new(),
         };
-        drive.learn(&ground.caches);
+        let count = ground.caches.list().len();
+        drive.recorded.resize(count, Recorded::default());
+        drive.strides = ground.caches.list().iter().map(|cache| cache.stride).collect();
+        drive.policy.learn(drive.routes.caches());
         drive.live = live_at_start(ground, learned);
         drive.peak_live = drive.live;
         drive.next_stop = ground.samples.first().map_or(u64::MAX, |it| it.stamp.before.0);
@@ -138,8 +133,8 @@ impl Drive {
     }
 
     /// The layer starts; slabs from before are known.
-    pub(super) fn begin(&mut self, caches: &Caches, learned: &Learned) {
-        self.policy.seed(caches, learned);
+    pub(super) fn begin(&mut self, learned: &Learned) {
+        self.policy.seed(self.routes.caches(), learned);
     }
 
     /// Every cache at every sample is wanted.
@@ -147,22 +142,9 @@ impl Drive {
         self.rows = Some(Vec::new());
     }
 
-    /// Caches that came to be known since.
-    pub(super) fn learn(&mut self, caches: &Caches) {
-        let count = caches.list().len();
-        if self.recorded.len() < count {
-            self.recorded.resize(count, Recorded::default());
-            self.strides = caches.list().iter().map(|cache| cache.stride).collect();
-            self.policy.learn(caches);
-        }
-    }
-
     /// Time goes on: samples are compared as it passes them.
     #[inline]
     pub(super) fn time(&mut self, now: u64, ground: &Ground) {
-        if ground.caches.list().len() > self.recorded.len() {
-            self.learn(&ground.caches);
-        }
         while let Some((at, cache)) = ground.shrinks.get(self.next_shrink).copied()
             && now > at
         {
@@ -196,21 +178,6 @@ impl Drive {
         self.next_stop = u64::MAX;
     }
 
-    /// An object is allocated whose first event that is: free at the start, or freed unseen.
-    fn untouched(&mut self, slab: &KernelSlab, cache: CacheId, cpu: usize) {
-        match self.left_free.get_mut(slab.before as usize) {
-            Some(left) if *left > 0 => *left -= 1,
-            Some(_) => {
-                self.recorded[cache.index()].hidden_frees += 1;
-                let token = self.policy.before(slab.before, cache);
-                if token != NO_TOKEN {
-                    self.policy.free(token, cache, cpu);
-                }
-            }
-            None => {}
-        }
-    }
-
     /// What the layer asked of the page allocator since the last call, and the flags of the request
     /// that it served last.
     pub(super) fn requests(&mut self) -> (&mut Vec<PageRequest>, u32) {
@@ -218,23 +185,17 @@ impl Drive {
         (&mut self.requests, self.gfp)
     }
 
+    /// The request for a slab's pages, by a caller with these flags.
+    pub(super) fn page_request(&self, cpu: usize, cache: CacheId, order: u8, gfp: u32) -> Request {
+        let gfp = slab_flags(gfp, &self.bits);
+        let like = self.routes.like(cache).index();
+        let migrate = self.migrates.get(like).copied().unwrap_or(0);
+        Request { cpu, order, gfp, migrate }
+    }
+
     /// The policy.
     pub(super) fn policy(&self) -> &dyn SlabPolicy {
         &*self.policy
-    }
-
-    /// Objects that no event ever names are allocated.
-    pub(super) fn arrive(&mut self, cache: CacheId, objects: u64, cpu: usize) {
-        for _ in 0..objects {
-            self.alloc_unseen(cache, cpu);
-        }
-        self.live += objects;
-    }
-
-    fn alloc_unseen(&mut self, cache: CacheId, cpu: usize) -> Token {
-        self.recorded[cache.index()].hidden_allocs += 1;
-        let bytes = self.strides[cache.index()];
-        self.policy.alloc(&Ask { cache, cpu, bytes, may_block: true })
     }
 
     fn moment(&self) -> Vec<Moment> {
@@ -273,6 +234,11 @@ impl Drive {
                 rows.push(CacheSample { at_ns, cache, object_bytes: bytes, kernel, model });
             }
         }
+        for added in self.routes.added() {
+            let (held, cache) = (self.policy.counts(added), self.routes.caches().get(added));
+            let bytes = cache.map_or(0, |cache| u64::from(cache.stride));
+            model_held.add(held.pages, held.active, bytes);
+        }
         if model_held.pages == 0 {
             // SLOB knows pages and no caches' slabs.
             model_held.add(self.policy.pages(), 0, 0);
@@ -303,7 +269,7 @@ impl Drive {
         slab.live_objects = self.live;
         slab.peak_live_objects = self.peak_live;
         let occupancy = self.policy.occupancy();
-        for (index, cache) in ground.caches.list().iter().enumerate() {
+        for (index, cache) in self.routes.caches().list().iter().enumerate() {
             let counts = self.policy.counts(CacheId(index as u16));
             let recorded = self.recorded.get(index).copied().unwrap_or_default();
             let last = self.last.iter().find(|(row, ..)| row.cache == cache.name);
@@ -323,6 +289,8 @@ impl Drive {
                 events: recorded.events,
                 occupancy: occupancy.get(index).copied().unwrap_or_default(),
                 ping_pong: counts.ping_pong,
+                min_order_model: counts.min_order,
+                min_order_kernel: recorded.least_slabs,
                 pages_model: counts.pages,
                 asked_bytes: recorded.asked_bytes,
                 given_bytes: recorded.given_bytes,
@@ -331,6 +299,12 @@ impl Drive {
                 room: counts.objects,
             });
         }
+        slab.apart = self.routes.apart().map(|[merged, names, functions]| Apart {
+            merged_caches: merged,
+            caches_by_name: names,
+            caches_by_function: functions,
+            ..self.apart
+        });
         slab.sites = self.top_sites();
         slab
     }
@@ -374,102 +348,4 @@ fn live_at_start(ground: &Ground, learned: &Learned) -> u64 {
 /// What lies between `before` and `after` and is nearest to `wanted`.
 pub(super) fn nearest(before: u64, after: u64, wanted: u64) -> u64 {
     wanted.clamp(before.min(after), before.max(after))
-}
-
-impl Watch for Drive {
-    fn created(&mut self, _: u32, slab: &KernelSlab, _: usize) {
-        let (first, count) = (slab.first as usize, usize::from(slab.objects));
-        if self.tokens.len() < first + count {
-            self.tokens.resize(first + count, NO_TOKEN);
-        }
-        self.tokens[first..first + count].fill(NO_TOKEN);
-        if let Some(recorded) = self.recorded.get_mut(slab.cache.index()) {
-            recorded.slabs += 1;
-            recorded.made += u64::from(slab.before == NONE);
-            recorded.unseen_slabs += u64::from(slab.is_unseen);
-        }
-    }
-
-    fn destroyed(&mut self, _: u32, slab: &KernelSlab, states: &[State], cpu: usize) {
-        for (index, state) in states.iter().enumerate() {
-            let token = self.tokens[slab.first as usize + index];
-            if *state == State::Live && token != NO_TOKEN {
-                self.policy.free_in_batch(token, slab.cache, cpu);
-                self.live = self.live.saturating_sub(1);
-                self.recorded[slab.cache.index()].hidden_frees += 1;
-            }
-        }
-        if let Some(recorded) = self.recorded.get_mut(slab.cache.index()) {
-            recorded.slabs = recorded.slabs.saturating_sub(1);
-            recorded.released += 1;
-        }
-    }
-
-    #[inline]
-    fn alloc(&mut self, object: Object, slab: &KernelSlab, event: &Event) {
-        let cpu = usize::from(event.cpu.0);
-        let recorded = &mut self.recorded[object.cache.index()];
-        recorded.events += 1;
-        recorded.asked_bytes = recorded.asked_bytes.saturating_add(event.bytes_requested);
-        recorded.given_bytes = recorded.given_bytes.saturating_add(event.bytes_allocated);
-        if let Some(site) = self.sites.get_mut(event.stack as usize) {
-            site.0 += 1;
-            site.1 = site.1.saturating_add(event.bytes_requested);
-            site.2 = site.2.saturating_add(event.bytes_allocated);
-        }
-        if object.was == State::Live {
-            recorded.hidden_frees += 1;
-            let token = self.tokens[object.number as usize];
-            self.policy.free(token, object.cache, cpu);
-        } else {
-            self.live += 1;
-            self.peak_live = self.peak_live.max(self.live);
-            if object.was == State::Untouched {
-                self.untouched(slab, object.cache, cpu);
-            }
-        }
-        let token = &mut self.tokens[object.number as usize];
-        self.gfp = event.gfp;
-        let may_block = event.gfp & self.direct_reclaim != 0;
-        let bytes = event.bytes_requested.min(u64::from(u32::MAX)) as u32;
-        *token = self.policy.alloc(&Ask { cache: object.cache, cpu, bytes, may_block });
-    }
-
-    #[inline]
-    fn free(&mut self, object: Object, slab: &KernelSlab, event: &Event) {
-        let cpu = usize::from(event.cpu.0);
-        let recorded = &mut self.recorded[object.cache.index()];
-        recorded.events += 1;
-        let place = object.number as usize;
-        let token = match object.was {
-            State::Untouched => {
-                self.live = self.live.saturating_sub(1);
-                self.policy.before(slab.before, object.cache)
-            }
-            State::Free => self.alloc_unseen(object.cache, cpu),
-            State::Live | State::Owed => {
-                self.live = self.live.saturating_sub(1);
-                self.tokens[place]
-            }
-        };
-        self.tokens[place] = NO_TOKEN;
-        if token != NO_TOKEN {
-            self.policy.free(token, object.cache, cpu);
-        }
-    }
-
-    fn unseen_free(&mut self, object: Object, cpu: usize) {
-        self.live = self.live.saturating_sub(1);
-        self.recorded[object.cache.index()].hidden_frees += 1;
-        let token = std::mem::replace(&mut self.tokens[object.number as usize], NO_TOKEN);
-        if token != NO_TOKEN {
-            self.policy.free_in_batch(token, object.cache, cpu);
-        }
-    }
-
-    fn unseen_alloc(&mut self, object: Object, cpu: usize) {
-        self.live += 1;
-        self.peak_live = self.peak_live.max(self.live);
-        self.tokens[object.number as usize] = self.alloc_unseen(object.cache, cpu);
-    }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use kmemlab_trace::EventBatch;
 use kmemlab_trace::event::{Event, Kind};
 
-use super::drive::Drive;
+use super::drive::{Asking, Drive, Served};
 use super::outcome::StackRun;
 use super::{First, Ground, Names, SLAB_KINDS, Step, VMAP_KINDS, step};
 use crate::engine::upper::{Fate, Upper, UpperInput};
@@ -42,9 +42,10 @@ impl<'a> Layers<'a> {
         let mut drive = Drive::new(ground, &first.slabs, set);
         let areas = VmapDrive::new(ground.vmap(set), &ground.vmap_samples, &first.areas);
         let mut follow = ground.follow();
+        let mut asking = Asking { drive: &mut drive, pages: &mut |_| true };
         let places = &first.slabs.places;
-        follow.start_from(&first.marks, places, &first.unseen, &ground.caches, &mut drive);
-        drive.begin(&ground.caches, &first.slabs);
+        follow.start_from(&first.marks, places, &first.unseen, &ground.caches, &mut asking);
+        drive.begin(&first.slabs);
         Self {
             ground: Ground { vmap_samples: Vec::new(), ..ground.clone() },
             drive,
@@ -70,31 +71,32 @@ impl<'a> Layers<'a> {
     }
 
     #[inline]
-    pub(super) fn step(&mut self, event: &Event) -> Step {
+    pub(super) fn step(&mut self, event: &Event, pages: &mut Served<'_>) -> Step {
         if VMAP_KINDS & event.kind.bit() != 0 {
             self.areas.event(event);
             return Step::Other;
         }
         if self.arrivals.first().is_some_and(|next| next.at_ns <= event.time.0) {
-            self.arrive(event.time.0);
+            self.arrive(event.time.0, pages);
         }
         self.drive.time(event.time.0, &self.ground);
         let Self { follow, ground, names, drive, .. } = self;
-        step(follow, ground, event, names, drive)
+        step(follow, ground, event, names, &mut Asking { drive, pages })
     }
 
     /// What came without an event until now.
-    fn arrive(&mut self, now: u64) {
+    fn arrive(&mut self, now: u64, pages: &mut Served<'_>) {
         while let Some((next, rest)) = self.arrivals.split_first()
             && next.at_ns <= now
         {
             self.arrivals = rest;
             self.drive.time(next.at_ns, &self.ground);
+            let mut asking = Asking { drive: &mut self.drive, pages: &mut *pages };
             match next.came {
                 Came::Objects(cache, objects) => {
-                    self.drive.arrive(cache, objects, usize::from(next.cpu));
+                    asking.arrive(cache, objects, usize::from(next.cpu));
                 }
-                _ => self.follow.arrive(next, &self.ground.caches, &mut self.drive),
+                _ => self.follow.arrive(next, &self.ground.caches, &mut asking),
             }
         }
     }
@@ -146,19 +148,6 @@ impl<'a> Layers<'a> {
         }
         true
     }
-
-    /// Flags of a slab's pages (`allocate_slab`, `alloc_slab_page`).
-    fn slab_flags(&self, gfp: u32, cache: CacheId, order: u8) -> u32 {
-        let bits = self.ground.caches.gfp();
-        let dropped = bits.zero | bits.account | bits.movable | bits.highmem | bits.write;
-        let mut flags = (gfp & !dropped) | bits.nowarn | bits.noretry | bits.comp;
-        let min_order = self.ground.caches.get(cache).map_or(0, |cache| cache.min_order);
-        if flags & bits.direct_reclaim != 0 && order > min_order {
-            flags &= !(bits.direct_reclaim | bits.kswapd_reclaim);
-            flags |= bits.nomemalloc;
-        }
-        flags
-    }
 }
 
 impl Upper for Layers<'_> {
@@ -167,14 +156,16 @@ impl Upper for Layers<'_> {
         SLAB_KINDS | VMAP_KINDS
     }
 
-    fn event(&mut self, event: &Event) -> Fate {
+    fn event(&mut self, event: &Event, ask: &mut dyn FnMut(UpperInput) -> bool) -> Fate {
         let kind = event.kind.bit();
         if (SLAB_KINDS | VMAP_KINDS) & kind == 0 {
             return Fate::Pages;
         }
         self.cpu = usize::from(event.cpu.0).min(self.ground.machine.cpus - 1);
         let is_page = matches!(event.kind, Kind::PageAlloc | Kind::PageFree);
-        match self.step(event) {
+        let has_begun = self.has_begun;
+        let mut pages = |request| !has_begun || ask(UpperInput::Try { request });
+        match self.step(event, &mut pages) {
             Step::SlabPages => Fate::Own,
             _ if event.kind == Kind::PageFree && self.is_area_page(event) => Fate::Taken,
             _ if is_page => Fate::Pages,
@@ -224,9 +215,7 @@ impl Upper for Layers<'_> {
         }
         let gfp = self.drive.requests().1;
         for (number, cache, order) in without {
-            let flags = self.slab_flags(gfp, cache, order);
-            let migrate = self.follow.migrate_of(cache);
-            let request = Request { cpu: 0, order, gfp: flags, migrate };
+            let request = self.drive.page_request(0, cache, order, gfp);
             ask(UpperInput::Alloc { number, request });
         }
     }
@@ -244,9 +233,7 @@ impl Upper for Layers<'_> {
         for request in &list {
             match *request {
                 PageRequest::Alloc { slab, cache, order } => {
-                    let flags = self.slab_flags(gfp, cache, order);
-                    let migrate = self.follow.migrate_of(cache);
-                    let request = Request { cpu: self.cpu, order, gfp: flags, migrate };
+                    let request = self.drive.page_request(self.cpu, cache, order, gfp);
                     if self.has_begun {
                         ask(UpperInput::Alloc { number: slab, request });
                     }

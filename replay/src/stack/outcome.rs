@@ -1,10 +1,12 @@
 //! What a replay of the layers above pages came to.
 
+use kmemlab_trace::direct_map::DirectMap;
+
 use crate::outcome::Outcome;
 use crate::policy::Chosen;
-use crate::slab::base::DirectMap;
 use crate::slab::follow::FollowCounts;
 use crate::slab::policy::Occupancy;
+use crate::stack::rules::StackRules;
 use crate::stack::sums::{CacheSample, SlabSums};
 use crate::vmap::drive::VmapOutcome;
 
@@ -15,6 +17,10 @@ pub struct StackOutcome {
     pub events: u64,
     /// Time of the first pass, nanoseconds; 0 without a clock.
     pub learning_ns: u64,
+    /// Rules that the model decided by.
+    pub rules: StackRules,
+    /// Page rules that a probe of the recorded kernel set, in words.
+    pub rules_by_probe: Vec<String>,
     /// The direct map as inferred.
     pub direct_map: Option<DirectMap>,
     /// What could not be taken as said.
@@ -84,12 +90,29 @@ pub struct SlabOutcome {
     pub followed: u64,
     /// Pages that the followed events and `/proc/slabinfo` differ by, summed over the samples.
     pub followed_wrong_pages: u64,
+    /// Merged caches were apart.
+    pub apart: Option<Apart>,
     /// Bytes of state held by the layer and the follower.
     pub state_bytes: u64,
     /// Live objects at the end.
     pub live_objects: u64,
     /// Most objects live at once.
     pub peak_live_objects: u64,
+}
+
+/// How merged caches were told apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Apart {
+    /// Merged caches that were asked for objects.
+    pub merged_caches: u64,
+    /// Caches beside them that a function's name tells.
+    pub caches_by_name: u64,
+    /// Caches made for a function that tells no name.
+    pub caches_by_function: u64,
+    /// Objects allocated from the first.
+    pub objects_by_name: u64,
+    /// Objects allocated from the second.
+    pub objects_by_function: u64,
 }
 
 /// One cache.
@@ -125,6 +148,10 @@ pub struct CacheOutcome {
     pub occupancy: Occupancy,
     /// Slabs that the model made soon after it gave one back.
     pub ping_pong: u64,
+    /// Slabs that the model made of the least order, for want of memory.
+    pub min_order_model: u64,
+    /// Slabs that the kernel made of a lower order than the cache's.
+    pub min_order_kernel: u64,
     /// Pages of the model's slabs at the end.
     pub pages_model: u64,
     /// Bytes asked for by the allocations.
@@ -137,6 +164,16 @@ pub struct CacheOutcome {
     pub cause: Cause,
     /// Room for objects in the model's slabs at the end.
     pub room: u64,
+}
+
+impl SlabOutcome {
+    /// Slabs made of a lower order than the cache's for want of memory: by the model, by the
+    /// kernel.
+    #[must_use]
+    pub fn min_orders(&self) -> (u64, u64) {
+        let of = |cache: &CacheOutcome| (cache.min_order_model, cache.min_order_kernel);
+        self.caches.iter().map(of).fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
+    }
 }
 
 impl CacheOutcome {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use kmemlab_trace::event::Event;
 use kmemlab_trace::reader::Recording;
 use kmemlab_trace::{Error, format};
 
@@ -50,6 +51,78 @@ pub(super) fn read(recording: &Recording, vector_site: &str) -> Result<Vec<Site>
         }
     }
     Ok(sites)
+}
+
+/// The functions that allocate, by the number of the stack.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Functions {
+    /// By stack: place in `names`.
+    of_stack: Vec<u32>,
+    names: Vec<String>,
+}
+
+/// Functions of the allocator itself: who called them is the caller.
+const ALLOCATOR: [&str; 4] = ["kmem_cache_alloc", "__kmalloc", "kmalloc_", "__kmem_cache_alloc"];
+/// No function.
+const NOBODY: u32 = u32::MAX;
+
+impl Functions {
+    /// The innermost function of each stack that is not the allocator's.
+    pub(super) fn read(recording: &Recording) -> Result<Self, Error> {
+        let mut by_address: HashMap<u64, u32> = HashMap::new();
+        let mut by_name: HashMap<String, u32> = HashMap::new();
+        let mut functions = Self::default();
+        for batch in recording.table(&format::SYMBOLS)? {
+            let batch = batch?;
+            for row in 0..batch.rows() {
+                let symbol = batch.text(row, 1);
+                let is_allocator = ALLOCATOR.iter().any(|start| symbol.starts_with(start));
+                if symbol.is_empty() || is_allocator {
+                    continue;
+                }
+                let next = functions.names.len() as u32;
+                let number = *by_name.entry(symbol.to_owned()).or_insert(next);
+                if number == next {
+                    functions.names.push(symbol.to_owned());
+                }
+                by_address.insert(batch.number(row, 0), number);
+            }
+        }
+        let mut frames: Vec<u64> = Vec::new();
+        for batch in recording.table(&format::STACKS)? {
+            let batch = batch?;
+            for row in 0..batch.rows() {
+                let (stack, frame) = (batch.number(row, 0) as usize, batch.number(row, 1));
+                let Some(function) = by_address.get(&batch.number(row, 2)) else { continue };
+                if stack >= MAX_STACKS || frame >= INNERMOST {
+                    continue;
+                }
+                if frames.len() <= stack {
+                    frames.resize(stack + 1, u64::MAX);
+                    functions.of_stack.resize(stack + 1, NOBODY);
+                }
+                if frame < frames[stack] {
+                    (frames[stack], functions.of_stack[stack]) = (frame, *function);
+                }
+            }
+        }
+        Ok(functions)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The function that an event's request comes from, by its number.
+    #[inline]
+    pub(super) fn of(&self, event: &Event) -> u32 {
+        self.of_stack.get(event.stack as usize).copied().unwrap_or(NOBODY)
+    }
+
+    /// Its name.
+    pub(super) fn name(&self, function: u32) -> &str {
+        self.names.get(function as usize).map_or("unknown", String::as_str)
+    }
 }
 
 /// Names the call sites as `function+0xoffset`, by address where no symbol is known.

@@ -54,10 +54,10 @@ pub struct VmapOutcome {
     pub lazy_model: u64,
     /// Areas in the model's pools at the end.
     pub pooled: u64,
-    /// Largest hole below the highest area, in bytes, at the last sample: the kernel's counts what
-    /// waits in pools as a hole.
+    /// Largest gap below the highest area, in bytes, at the last sample: what waits in pools is
+    /// part of one.
     pub largest_hole_kernel_bytes: u64,
-    /// The same of the model, at the end.
+    /// The same of the model.
     pub largest_hole_model_bytes: u64,
     /// Holes of the model at the end.
     pub holes: u64,
@@ -89,12 +89,21 @@ pub struct VmapDrive<'a> {
     layer: Vmap,
     samples: &'a [VmapSample],
     next: usize,
-    is_open: Option<(u64, u64, u64)>,
+    is_open: Option<Moment>,
     /// The kernel's address of each area, with the model's.
     bound: BTreeMap<u64, u64>,
     from: u64,
     was_pending: bool,
     outcome: VmapOutcome,
+}
+
+/// What the layer has at a moment.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    areas: u64,
+    bytes: u64,
+    lazy: u64,
+    largest_gap: u64,
 }
 
 /// A free is told after the area has left its place: by so much at most, if its thread is preempted
@@ -236,28 +245,35 @@ impl<'a> VmapDrive<'a> {
         }
     }
 
-    /// Areas, bytes and areas that wait.
-    fn moment(&self) -> (u64, u64, u64) {
-        (self.layer.areas(), self.layer.bytes(), self.layer.lazy_areas())
+    fn moment(&self) -> Moment {
+        Moment {
+            areas: self.layer.areas(),
+            bytes: self.layer.bytes(),
+            lazy: self.layer.lazy_areas(),
+            largest_gap: self.layer.largest_gap(),
+        }
     }
 
     fn compare(&mut self, sample: &VmapSample) {
         let busy = || sample.rows.iter().filter(|row| !row.is_lazy);
         let (areas, bytes) =
             (busy().count() as u64, busy().fold(0, |sum: u64, row| sum.saturating_add(row.size)));
-        let open = self.is_open.unwrap_or_else(|| self.moment());
+        let closed = self.moment();
+        let open = self.is_open.unwrap_or(closed);
         let nearest = |a: u64, b: u64, wanted: u64| wanted.clamp(a.min(b), a.max(b));
         let outcome = &mut self.outcome;
         outcome.areas_kernel = areas;
         outcome.bytes_kernel = bytes;
-        outcome.areas_model = nearest(open.0, self.layer.areas(), areas);
-        outcome.bytes_model = nearest(open.1, self.layer.bytes(), bytes);
+        outcome.areas_model = nearest(open.areas, closed.areas, areas);
+        outcome.bytes_model = nearest(open.bytes, closed.bytes, bytes);
         outcome.lazy_kernel = sample.rows.len() as u64 - areas;
-        outcome.lazy_model = nearest(open.2, self.layer.lazy_areas(), outcome.lazy_kernel);
+        outcome.lazy_model = nearest(open.lazy, closed.lazy, outcome.lazy_kernel);
         outcome.samples += 1;
         let is_exact = outcome.areas_model == areas && outcome.bytes_model == bytes;
         outcome.exact_samples += u64::from(is_exact);
-        outcome.largest_hole_kernel_bytes = largest_hole(sample, self.layer.window());
+        let gap = largest_gap(sample, self.layer.window());
+        outcome.largest_hole_kernel_bytes = gap;
+        outcome.largest_hole_model_bytes = nearest(open.largest_gap, closed.largest_gap, gap);
     }
 
     /// The result.
@@ -265,9 +281,10 @@ impl<'a> VmapDrive<'a> {
     pub fn finish(mut self) -> VmapOutcome {
         self.pass_samples(u64::MAX);
         let mut outcome = self.outcome;
-        let (free, highest) = self.layer.holes();
-        outcome.largest_hole_model_bytes = free.largest(self.layer.window().0, highest);
-        outcome.holes = free.holes() as u64;
+        if outcome.samples == 0 {
+            outcome.largest_hole_model_bytes = self.layer.largest_gap();
+        }
+        outcome.holes = self.layer.holes();
         outcome.pooled = self.layer.pooled_areas();
         outcome.pool_hits = self.layer.pool_hits;
         outcome.purged_areas_model = self.layer.purged_areas;
@@ -277,7 +294,7 @@ impl<'a> VmapDrive<'a> {
 }
 
 /// The largest gap between two areas of the window, per-CPU chunks at its end left out.
-fn largest_hole(sample: &VmapSample, window: (u64, u64)) -> u64 {
+fn largest_gap(sample: &VmapSample, window: (u64, u64)) -> u64 {
     let mut largest = 0;
     let mut end = window.0;
     for row in sample.rows.iter().filter(|row| !row.is_percpu) {

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use super::rules::{Decay, VmapRules};
 use super::space::{Fit, FreeSpace, Request};
 
+mod gaps;
+
 /// What may differ from the recorded kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tuning {
@@ -14,6 +16,8 @@ pub struct Tuning {
     pub no_pools: bool,
     /// Pages that may wait to be purged.
     pub lazy_max_pages: Option<u64>,
+    /// The rules are those of another release.
+    pub is_forced: bool,
 }
 
 /// Largest size of the pools, in pages (`MAX_VA_SIZE_PAGES`).
@@ -319,7 +323,7 @@ impl Vmap {
     /// Whether the kernel's number of purged areas counts each of them.
     #[must_use]
     pub fn counts_areas(&self) -> bool {
-        !self.rules.counts_merged
+        !self.rules.counts_merged && !self.tuning.is_forced
     }
 
     /// Areas in use.
@@ -346,15 +350,6 @@ impl Vmap {
         self.pools.iter().flatten().map(|pool| pool.len() as u64).sum()
     }
 
-    /// The free space, and the highest end of an area in the window.
-    #[must_use]
-    pub fn holes(&self) -> (&FreeSpace, u64) {
-        let (start, end) = (self.window.0, self.window.1.max(self.window.0));
-        let in_window = self.busy.range(start..end);
-        let ends = in_window.map(|(_, area)| area.start.saturating_add(area.size));
-        (&self.free, ends.filter(|it| *it < end.saturating_sub(FAR)).max().unwrap_or(0))
-    }
-
     /// The window of vmalloc.
     #[must_use]
     pub fn window(&self) -> (u64, u64) {
@@ -368,9 +363,6 @@ impl Vmap {
         (areas * size_of::<Area>() + self.free.holes() * 16) as u64
     }
 }
-
-/// Per-CPU chunks stand at the window's far end, top down, and say nothing of its use.
-const FAR: u64 = 1 << 40;
 
 #[cfg(test)]
 mod tests {

@@ -62,6 +62,12 @@ impl VmapRules {
     pub fn of(release: &str) -> Self {
         *crate::rules::row_of(ALL, |row| row.since, release).unwrap_or(&V5_10)
     }
+
+    /// The name of the row: its first release.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.since.0, self.since.1)
+    }
 }
 
 /// Pages that may wait to be purged (`lazy_max_pages`).

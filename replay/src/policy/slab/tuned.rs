@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Entry, Host, SlabLayer, SlabPolicy};
+use super::{Begin, Entry, Host, START, SlabLayer, SlabPolicy, begin_of};
 use crate::policy::Param;
 use crate::slab::geometry::Parameters;
 use crate::slab::slub::{Slub, Tuning};
@@ -30,7 +30,13 @@ pub(super) const ENTRY: Entry<dyn SlabLayer> = Entry {
             default: "by size",
             help: "empty slabs kept by a node, 0 to 65535",
         },
+        START,
         Param { name: "sheaves", default: "recorded", help: "no: without sheaves" },
+        Param {
+            name: "merging",
+            default: "recorded",
+            help: "no: merged caches apart, told by their callers (slab_nomerge)",
+        },
     ],
     make: |params, _| {
         let small = |key, most| {
@@ -44,7 +50,9 @@ pub(super) const ENTRY: Entry<dyn SlabLayer> = Entry {
             min_objects,
             cpu_partial: small("cpu_partial", 65_535)?,
             min_partial: small("min_partial", 65_535)?,
+            begin: begin_of(params)?,
             no_sheaves: params.truth("sheaves")? == Some(false),
+            is_unmerged: params.truth("merging")? == Some(false),
         }))
     },
 };
@@ -57,9 +65,15 @@ struct Tuned {
     cpu_partial: Option<u32>,
     min_partial: Option<u32>,
     no_sheaves: bool,
+    begin: Begin,
+    is_unmerged: bool,
 }
 
 impl SlabLayer for Tuned {
+    fn is_unmerged(&self) -> bool {
+        self.is_unmerged
+    }
+
     fn make(&self, host: &Host) -> Box<dyn SlabPolicy> {
         let is_cut_anew =
             self.min_order.is_some() || self.max_order.is_some() || self.min_objects.is_some();
@@ -77,6 +91,7 @@ impl SlabLayer for Tuned {
             min_partial: self.min_partial,
             fullest_first: false,
             no_sheaves: self.no_sheaves,
+            begin: self.begin,
         };
         Box::new(Slub::new(host.cpus, host.rules, tuning))
     }

@@ -3,9 +3,9 @@
 use kmemlab_trace::event::Event;
 
 use super::{Candidate, Follow, Looks, Made, NONE, Place, State, Watch};
-use crate::slab::base::is_slab_like;
 use crate::slab::caches::{CacheId, Caches};
 use crate::slab::frames::Note;
+use kmemlab_trace::direct_map::is_slab_like;
 
 /// No block of pages is larger.
 const MAX_ORDER: u8 = 14;
@@ -39,9 +39,8 @@ impl Follow<'_> {
                 }
             };
             self.counts.slab_pages_allocs += 1;
-            self.note_migrate(cache, event.migrate);
-            let made =
-                Made { pfn, order: Some(event.order.min(MAX_ORDER)), cache, cpu, is_unseen: false };
+            let (order, migrate) = (Some(event.order.min(MAX_ORDER)), event.migrate);
+            let made = Made { pfn, order, migrate, cache, cpu, is_unseen: false };
             return Some(self.create(made, NONE, caches, watch));
         }
         let looks = self.looks(event, caches);
@@ -60,13 +59,11 @@ impl Follow<'_> {
         None
     }
 
-    fn note_migrate(&mut self, cache: CacheId, migrate: u8) {
-        if cache != CacheId::UNKNOWN {
-            if self.migrates.len() <= cache.index() {
-                self.migrates.resize(cache.index() + 1, 0);
-            }
-            self.migrates[cache.index()] = migrate;
-        }
+    /// Whether a page allocation that failed was the slab layer's.
+    pub fn is_failed_slab(&mut self, event: &Event, caches: &Caches) -> bool {
+        let is_slab = event.pfn().is_none() && self.looks(event, caches) == Looks::Slab;
+        self.counts.failed_slab_pages += u64::from(is_slab);
+        is_slab
     }
 
     pub(super) fn looks(&self, event: &Event, caches: &Caches) -> Looks {
@@ -141,7 +138,7 @@ impl Follow<'_> {
             self.free_candidates.push(number);
             self.marks.list.push((candidate.sequence, cache));
             let order = Some(candidate.order);
-            let made = Made { pfn: head, order, cache, cpu, is_unseen: false };
+            let made = Made { pfn: head, order, migrate: 0, cache, cpu, is_unseen: false };
             return self.create(made, NONE, caches, watch);
         }
         let order = caches.get(cache).map_or(0, |cache| cache.order);

@@ -14,7 +14,7 @@ impl Follow<'_> {
         caches: &Caches,
         watch: &mut impl Watch,
     ) -> u32 {
-        let Made { pfn, order, cache, cpu, is_unseen } = made;
+        let Made { pfn, order, migrate, cache, cpu, is_unseen } = made;
         let known = caches.get(cache);
         let full = known.map_or(0, |cache| cache.order);
         let order = order.unwrap_or(full);
@@ -26,8 +26,18 @@ impl Follow<'_> {
         let first = self.rows(cache, objects, order == full, state);
         let is_whole = order == full;
         let is_live = true;
-        let slab =
-            KernelSlab { pfn, first, before, cache, objects, order, is_whole, is_live, is_unseen };
+        let slab = KernelSlab {
+            pfn,
+            first,
+            before,
+            cache,
+            objects,
+            order,
+            is_whole,
+            is_live,
+            is_unseen,
+            migrate,
+        };
         let number = numbers::give(&mut self.slabs, &mut self.free_slabs, slab);
         self.frames.set_block(pfn, order, Note::Slab(number));
         watch.created(number, &slab, cpu);

@@ -100,7 +100,7 @@ impl<'a> Follow<'a> {
         {
             return slab;
         }
-        let made = Made { pfn, order: None, cache, cpu, is_unseen: true };
+        let made = Made { pfn, order: None, migrate: 0, cache, cpu, is_unseen: true };
         self.create(made, NONE, caches, watch)
     }
 

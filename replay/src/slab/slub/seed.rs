@@ -6,15 +6,19 @@ use crate::slab::caches::{Cache, CacheId, Caches};
 use crate::slab::follow::NONE;
 use crate::slab::geometry;
 use crate::slab::learning::{CacheStart, Learned};
-use crate::slab::policy::{NO_TOKEN, Origin};
+use crate::slab::policy::{Begin, NO_TOKEN, Origin, plenty};
 
 impl Slub {
     pub(super) fn state_of(&self, cache: &Cache) -> CacheState {
         let (mut order, mut objects) = (cache.order, cache.objects);
+        let mut least = (cache.min_order, cache.min_objects);
         if let Some(parameters) = &self.tuning.geometry {
             order = geometry::slab_order(u64::from(cache.stride), &self.rules, parameters);
             let fit = parameters.objects(u64::from(cache.stride), order);
             objects = fit.clamp(1, 32_767) as u16;
+            if least.0 >= order {
+                least = (order, objects);
+            }
         }
         let (mut slabs, mut free) = (cache.cpu_partial_slabs, cache.cpu_partial_objects);
         if let Some(wanted) = self.tuning.cpu_partial {
@@ -24,9 +28,12 @@ impl Slub {
             slabs = geometry::cpu_partial_slabs(free, u32::from(objects));
         }
         let with_sheaves = cache.sheaf > 0 && !self.tuning.no_sheaves;
+        let recorded = cache.recorded.unwrap_or((cache.order, cache.objects));
         CacheState {
             order,
             objects,
+            least,
+            is_cut_anew: (order, objects) != recorded,
             cpu_partial_slabs: slabs,
             cpu_partial_objects: free,
             min_partial: self.tuning.min_partial.unwrap_or(cache.min_partial),
@@ -37,6 +44,8 @@ impl Slub {
             node_free: 0,
             slabs: 0,
             room: 0,
+            pages: 0,
+            least_slabs: 0,
             new_slabs: 0,
             released: 0,
             ping_pong: 0,
@@ -48,17 +57,18 @@ impl Slub {
     pub(super) fn seed_all(&mut self, caches: &Caches, learned: &Learned) {
         use crate::slab::policy::SlabPolicy;
         self.learn(caches);
-        let is_recorded = self.tuning.geometry.is_none();
+        let is_recorded = !self.caches.iter().any(|state| state.is_cut_anew);
         let places = learned.before.len();
         self.before = vec![NO_TOKEN; places];
         self.moved = vec![Vec::new(); if is_recorded { 0 } else { places }];
         for (index, recorded) in caches.list().iter().enumerate() {
             let cache = CacheId(index as u16);
             let start = learned.cache(cache);
-            if is_recorded {
-                self.seed_as_recorded(cache, learned, &start);
+            if self.is_cut_anew(cache) {
+                let objects = recorded.recorded.map_or(recorded.objects, |(_, objects)| objects);
+                self.seed_compact(cache, objects, learned, &start);
             } else {
-                self.seed_compact(cache, recorded.objects, learned, &start);
+                self.seed_as_recorded(cache, learned, &start);
             }
         }
         self.requests.clear();
@@ -160,7 +170,8 @@ impl Slub {
         }
     }
 
-    /// Objects that were live at the start, one after the other in slabs of this policy's own.
+    /// Objects that were live at the start, one after the other in slabs of this policy's own, with
+    /// the free places of the recorded slabs between them where that is asked for.
     fn seed_compact(
         &mut self,
         cache: CacheId,
@@ -168,17 +179,37 @@ impl Slub {
         learned: &Learned,
         start: &CacheStart,
     ) {
+        let begin = self.tuning.begin;
+        let mut free = Vec::new();
         for number in &start.slabs {
             let slab = learned.before[*number as usize];
             let live = slab.objects.saturating_sub(slab.free);
-            self.moved[*number as usize] = (0..live).map(|_| self.slab_alloc(cache, 0)).collect();
+            let places = begin.places(slab.objects, live);
+            let tokens = (0..places).map(|_| self.slab_alloc(cache, 0, &mut plenty)).collect();
+            self.moved[*number as usize] = Begin::part(tokens, live, &mut free);
+        }
+        if begin == Begin::Spread {
+            free.into_iter().for_each(|token| self.slab_free(token, 0));
+            self.flush(cache, 0);
         }
         let room = start.nameless_slabs * u64::from(recorded);
+        let live = room.saturating_sub(start.nameless_free);
         let objects = self.caches[cache.index()].objects;
-        let slabs = room.saturating_sub(start.nameless_free).div_ceil(u64::from(objects));
-        for _ in 0..slabs {
-            self.place_slab(cache, objects, objects, Origin::Nameless);
+        let held = if begin == Begin::Spread { room } else { live };
+        let slabs = held.div_ceil(u64::from(objects));
+        for slab in 0..slabs {
+            let used = if begin == Begin::Spread {
+                (live * (slab + 1) / slabs - live * slab / slabs) as u16
+            } else {
+                objects
+            };
+            let number = self.place_slab(cache, objects, used, Origin::Nameless);
+            if used < objects {
+                self.link_tail(cache, number);
+            }
         }
+        let state = &mut self.caches[cache.index()];
+        (state.released, state.last_release) = (0, 0);
         self.caches[cache.index()].new_slabs = 0;
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Slub;
 use crate::slab::caches::CacheId;
-use crate::slab::policy::Token;
+use crate::slab::policy::{Pages, Token};
 
 /// Full sheaves, and empty ones, that a barn keeps (`MAX_FULL_SHEAVES`, `MAX_EMPTY_SHEAVES`).
 const BARN: usize = 10;
@@ -65,8 +65,16 @@ impl Slub {
     }
 
     /// `alloc_from_pcs`, `__pcs_replace_empty_main`; past the sheaves when there is nothing.
-    pub(super) fn sheaf_alloc(&mut self, cache: CacheId, cpu: usize, may_block: bool) -> Token {
-        let Some(sheaves) = self.sheaves(cache) else { return self.slab_alloc(cache, cpu) };
+    pub(super) fn sheaf_alloc(
+        &mut self,
+        cache: CacheId,
+        cpu: usize,
+        may_block: bool,
+        pages: &mut Pages<'_>,
+    ) -> Token {
+        let Some(sheaves) = self.sheaves(cache) else {
+            return self.slab_alloc(cache, cpu, pages);
+        };
         let capacity = sheaves.capacity;
         let holder = &mut sheaves.cpus[cpu];
         if let Some(token) = holder.main.pop() {
@@ -82,13 +90,13 @@ impl Slub {
                 sheaves.empty = sheaves.empty.saturating_sub(1);
             }
             sheaves.empty += 1;
-            let filled = (0..capacity).map(|_| self.slab_alloc(cache, cpu)).collect();
+            let filled = (0..capacity).map(|_| self.slab_alloc(cache, cpu, pages)).collect();
             if let Some(sheaves) = self.sheaves(cache) {
                 sheaves.cpus[cpu].main = filled;
             }
         }
         let taken = self.sheaves(cache).and_then(|sheaves| sheaves.cpus[cpu].main.pop());
-        taken.unwrap_or_else(|| self.slab_alloc(cache, cpu))
+        taken.unwrap_or_else(|| self.slab_alloc(cache, cpu, pages))
     }
 
     /// `free_to_pcs`, `__pcs_replace_full_main`.

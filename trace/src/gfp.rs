@@ -3,7 +3,7 @@
 //! The bits moved between releases (`__GFP_NOWARN` is 0x200 in 5.10 and 0x2000 in 6.18), and the
 //! kernel prints its table with every event that has flags.
 
-use kmemlab_trace::manifest::Manifest;
+use crate::manifest::Manifest;
 
 /// The flags that the slab and vmalloc layers are recognised by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

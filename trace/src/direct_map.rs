@@ -1,9 +1,12 @@
 //! The base of the kernel's direct map, inferred: object addresses minus the page frames that the
 //! slab layer asked for just before.
 
-use kmemlab_trace::event::{Event, Kind};
-
-use super::gfp::GfpBits;
+use crate::error::Error;
+use crate::event::{Event, Kind};
+use crate::format;
+use crate::gfp::GfpBits;
+use crate::reader::Recording;
+use crate::snapshot::PageUse;
 
 /// Allocations of one thread that are waited for after its page event.
 const WINDOW: u8 = 8;
@@ -15,15 +18,96 @@ const MAX_ORDER: u8 = 20;
 /// More votes than this tell nothing new.
 const ENOUGH: u64 = 2000;
 
+/// Objects whose addresses are looked up in the page map where too few slabs were made.
+const MAP_OBJECTS: usize = 4096;
+
+/// Kinds of events that tell something.
+const KINDS: u64 = Kind::PageAlloc.bit()
+    | Kind::Kmalloc.bit()
+    | Kind::KmallocNode.bit()
+    | Kind::CacheAlloc.bit()
+    | Kind::CacheAllocNode.bit()
+    | Kind::CacheFree.bit();
+
 /// What was found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DirectMap {
     /// Address of page frame 0.
     pub base: u64,
-    /// Page events that agree.
+    /// Page events, or objects, that agree.
     pub votes: u64,
-    /// Page events that voted.
+    /// Page events, or objects, that voted.
     pub of: u64,
+    /// By what.
+    pub found_by: FoundBy,
+}
+
+/// What told of the base.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FoundBy {
+    /// Pages that became slabs, and the first objects in them.
+    SlabPages,
+    /// Objects that lie in slabs of the page map.
+    PageMap,
+}
+
+impl FoundBy {
+    /// Its name in the manifest.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SlabPages => "slab pages",
+            Self::PageMap => "page map",
+        }
+    }
+}
+
+/// The base, as the first events of a recording tell it, or the page map: as many events are read
+/// as settle it, and at most so many.
+pub fn infer(recording: &Recording, most_events: u64) -> Result<Option<DirectMap>, Error> {
+    let manifest = recording.manifest();
+    let (architecture, page_bytes) =
+        (&manifest.host.architecture, manifest.host.page_size_bytes.max(4096));
+    let gfp = GfpBits::of(manifest);
+    let mut votes = BaseVotes::new(page_bytes, architecture);
+    let mut addresses = Vec::new();
+    let mut read = 0;
+    for batch in recording.events()? {
+        let batch = batch?;
+        for event in batch.iter_only(KINDS) {
+            votes.see(&event, &gfp);
+            let is_named = matches!(event.kind, Kind::CacheAlloc | Kind::CacheFree);
+            if is_named && addresses.len() < MAP_OBJECTS && event.pfn_or_address > 16 {
+                addresses.push(event.pfn_or_address);
+            }
+        }
+        read += batch.len() as u64;
+        if votes.is_settled() || read >= most_events {
+            break;
+        }
+    }
+    if let Some(found) = votes.result() {
+        return Ok(Some(found));
+    }
+    Ok(base_of_map(&addresses, &slab_runs(recording)?, page_bytes, architecture))
+}
+
+/// The pages that the first page map shows in slabs, as runs by rising page frame.
+pub fn slab_runs(recording: &Recording) -> Result<Vec<(u32, u32)>, Error> {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for run in recording.page_map(&format::PAGEMAP_FIRST)? {
+        let run = run?;
+        let end = run.pfn.0.saturating_add(run.pages).min(u64::from(u32::MAX)) as u32;
+        if run.page_use != PageUse::Slab || run.pfn.0 >= u64::from(end) {
+            continue;
+        }
+        let start = run.pfn.0 as u32;
+        match runs.last_mut() {
+            Some(last) if last.1 == start => last.1 = end,
+            _ => runs.push((start, end)),
+        }
+    }
+    Ok(runs)
 }
 
 /// Gathers votes.
@@ -105,7 +189,8 @@ impl BaseVotes {
     pub fn result(&self) -> Option<DirectMap> {
         let (base, votes) = *self.tally.iter().max_by_key(|(base, votes)| (*votes, *base))?;
         let agree = votes >= VOTES && votes * 100 >= self.votes * SHARE_PERCENT;
-        agree.then_some(DirectMap { base, votes, of: self.votes })
+        let (of, found_by) = (self.votes, FoundBy::SlabPages);
+        agree.then_some(DirectMap { base, votes, of, found_by })
     }
 }
 
@@ -141,7 +226,7 @@ pub fn base_of_map(
             if found.is_some() {
                 return None;
             }
-            found = Some(DirectMap { base, votes, of });
+            found = Some(DirectMap { base, votes, of, found_by: FoundBy::PageMap });
         }
         base = base.wrapping_sub(align);
     }
@@ -163,8 +248,8 @@ pub fn is_slab_like(flags: u32, order: u8, gfp: &GfpBits) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kmemlab_trace::event::Column;
-    use kmemlab_trace::unit::{Cpu, Nanos, Pid};
+    use crate::event::Column;
+    use crate::unit::{Cpu, Nanos, Pid};
 
     fn event(kind: Kind, pid: u32, number: u64) -> Event {
         let mut event = Event::new(kind, Nanos(0), Cpu(0), Pid(pid));
