@@ -286,9 +286,15 @@ mod tests {
     #[test]
     fn slabs_come_when_their_pages_are_missing() {
         let slabs = vec![slab(90, 95, false), slab(91, 95, false), slab(92, 95, false)];
-        // One is missing at 20, two at 30, and the third only when it is named.
-        let found = dates(slabs, &[(10, 0), (20, 4), (30, 8), (40, 8)]);
-        assert_eq!(found, [(0, 20), (1, 30), (2, 92)]);
+        let found = dates(slabs, &[(10, 0), (20, 4), (30, 12), (40, 12)]);
+        assert_eq!(found, [(0, 20), (1, 30), (2, 30)]);
+    }
+
+    #[test]
+    fn what_is_missing_tells_the_course_where_it_is_fewer_pages_than_came() {
+        let slabs = (90..94).map(|named_ns| slab(named_ns, 95, false)).collect();
+        let found = dates(slabs, &[(10, 0), (20, 4), (30, 8)]);
+        assert_eq!(found, [(0, 20), (1, 20), (2, 30), (3, 30)]);
     }
 
     #[test]
