@@ -27,11 +27,10 @@ impl Asking<'_, '_> {
         decide: impl FnOnce(&mut dyn SlabPolicy, &mut Pages<'_>) -> T,
     ) -> T {
         let Drive { policy, routes, migrates, bits, .. } = &mut *self.drive;
-        let gfp = flags_above_least(gfp, bits);
         let pages = &mut *self.pages;
         decide(&mut **policy, &mut |cache, order| {
             let migrate = migrates.get(routes.like(cache).index()).copied().unwrap_or(0);
-            pages(Request { cpu, order, gfp, migrate })
+            pages(Request { cpu, order, gfp: flags_above_least(gfp, bits), migrate })
         })
     }
 }
@@ -82,6 +81,18 @@ impl Drive {
             }
             None => {}
         }
+    }
+
+    /// The model's cache that serves a request, where it may be another than the kernel's.
+    fn route(&mut self, object: Object, event: &Event) -> CacheId {
+        let function = self.functions.of(event);
+        let (cache, is_told) = self.routes.of(object.cache, event, function);
+        self.apart.objects_by_name += u64::from(is_told && cache != object.cache);
+        self.apart.objects_by_function += u64::from(!is_told);
+        if let Some(served_by) = self.served_by.get_mut(object.number as usize) {
+            *served_by = cache;
+        }
+        cache
     }
 
     /// The model's cache of the object in a row, which came from the kernel's cache `cache`.
@@ -154,12 +165,9 @@ impl Watch for Asking<'_, '_> {
                 drive.untouched(slab, object.cache, cpu);
             }
         }
-        let function = drive.functions.of(event);
-        let (cache, is_told) = drive.routes.of(object.cache, event, function);
-        drive.apart.objects_by_name += u64::from(is_told && cache != object.cache);
-        drive.apart.objects_by_function += u64::from(!is_told);
-        if let Some(served_by) = drive.served_by.get_mut(place) {
-            *served_by = cache;
+        let mut cache = object.cache;
+        if !drive.routes.is_plain() {
+            cache = drive.route(object, event);
         }
         drive.gfp = event.gfp;
         let may_block = event.gfp & drive.bits.direct_reclaim != 0;
