@@ -155,9 +155,11 @@ fn vmalloc(vmap: &VmapOutcome) -> String {
         let _ = writeln!(text, "  {text_line}");
     };
     line(format!(
-        "requests         {}, {:.2}% at the kernel's address, {} from pools",
+        "requests         {}, {:.2}% at the kernel's address ({} of {} not aligned), {} from pools",
         count(vmap.allocs),
         vmap.address_exact_percent(),
+        count(vmap.unaligned_exact),
+        count(vmap.unaligned),
         count(vmap.pool_hits)
     ));
     line(format!(
@@ -185,9 +187,10 @@ fn vmalloc(vmap: &VmapOutcome) -> String {
         count(vmap.samples)
     ));
     line(format!(
-        "largest hole     {} / {} below the highest area; {} holes, {} areas in pools",
+        "largest hole     {} / {}, {} without the pools; {} holes, {} areas in pools",
         bytes(vmap.largest_hole_kernel_bytes),
         bytes(vmap.largest_hole_model_bytes),
+        bytes(vmap.largest_free_bytes),
         count(vmap.holes),
         count(vmap.pooled)
     ));
@@ -253,7 +256,7 @@ fn policies(outcome: &StackOutcome) -> String {
             count(sum(|cache| cache.occupancy.sparse_slabs)),
             count(run.vmap.purged_areas_model),
             count(run.vmap.holes),
-            bytes(run.vmap.largest_hole_model_bytes),
+            bytes(run.vmap.largest_free_bytes),
             error.map_or_else(String::new, |error| format!("{error:.3}%")),
         ]);
     };

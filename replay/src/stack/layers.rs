@@ -7,7 +7,7 @@ use kmemlab_trace::event::{Event, Kind};
 
 use super::drive::Drive;
 use super::outcome::StackRun;
-use super::{First, Ground, Names, SLAB_KINDS, Step, VMAP_KINDS, step};
+use super::{AREA_CACHE, First, Ground, Names, SLAB_KINDS, Step, VMAP_KINDS, step};
 use crate::engine::upper::{Fate, Upper, UpperInput};
 use crate::model::Request;
 use crate::policy::PolicySet;
@@ -23,6 +23,7 @@ pub(super) struct Layers<'a> {
     drive: Drive,
     follow: Follow<'a>,
     areas: VmapDrive<'a>,
+    area_cache: CacheId,
     names: Names,
     cpu: usize,
     /// The page model runs.
@@ -46,6 +47,7 @@ impl<'a> Layers<'a> {
             drive,
             follow,
             areas,
+            area_cache: ground.caches.find(AREA_CACHE).unwrap_or(CacheId::UNKNOWN),
             names: Names::default(),
             cpu: 0,
             has_begun: false,
@@ -72,7 +74,11 @@ impl<'a> Layers<'a> {
         }
         self.drive.time(event.time.0, &self.ground);
         let Self { follow, ground, names, drive, .. } = self;
-        step(follow, ground, event, names, drive)
+        let found = step(follow, ground, event, names, drive);
+        if found == Step::Object(self.area_cache) && event.kind != Kind::CacheFree {
+            self.areas.object(event);
+        }
+        found
     }
 
     /// Nobody serves the layers' requests for pages.
