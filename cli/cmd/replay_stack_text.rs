@@ -34,9 +34,8 @@ pub(crate) fn render(recording: &Recording, outcome: &StackOutcome) -> String {
     text.push_str(&slab(&baseline.slab, outcome));
     text.push_str(&sites(&baseline.slab));
     text.push_str(&vmalloc(&baseline.vmap));
-    if let Some(outcome) = &baseline.pages {
-        text.push_str(&pages(outcome));
-    }
+    text.push_str(&baseline.pages.as_ref().map_or_else(String::new, pages));
+    text.push_str(&alone(outcome));
     text.push_str(&policies(outcome));
     let _ = writeln!(
         text,
@@ -108,6 +107,17 @@ fn slab(slab: &SlabOutcome, outcome: &StackOutcome) -> String {
         slab.pages_error_worst_percent,
         slab.samples,
         count(slab.pages_model)
+    ));
+    let sum = |of: fn(&CacheOutcome) -> u64| slab.caches.iter().map(of).sum::<u64>();
+    line(format!(
+        "kernel / model   {} / {} unused in partial slabs, {} / {} nearly empty, {} / {} made soon \
+         after one went",
+        bytes(sum(CacheOutcome::partial_waste_kernel_bytes)),
+        bytes(sum(CacheOutcome::partial_waste_bytes)),
+        count(sum(|cache| cache.occupancy_kernel.sparse_slabs)),
+        count(sum(|cache| cache.occupancy.sparse_slabs)),
+        count(sum(|cache| cache.ping_pong_kernel)),
+        count(sum(|cache| cache.ping_pong)),
     ));
     line(format!(
         "page events      {} allocated and {} freed for slabs ({} told by an object only, {} look alike); \
@@ -224,6 +234,13 @@ fn pages(outcome: &Outcome) -> String {
         count(own.bound_late)
     );
     text
+}
+
+/// The page model without the layers, beside it.
+fn alone(outcome: &StackOutcome) -> String {
+    outcome.pages_alone.map_or_else(String::new, |(mean, worst)| {
+        format!("  without layers   order error mean {mean:.3}%, worst {worst:.3}%\n")
+    })
 }
 
 /// The baseline and the other policies beside each other.

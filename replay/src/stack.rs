@@ -10,7 +10,7 @@ use kmemlab_trace::reader::Recording;
 use kmemlab_trace::snapshot::{PageUse, SlabDetailRow};
 
 use crate::engine::upper::Upper;
-use crate::engine::{Options, ReplayError, Row, replay_under};
+use crate::engine::{Options, ReplayError, Row, replay, replay_under};
 use crate::machine::Machine;
 use crate::policy::PolicySet;
 use crate::rules::Rules;
@@ -29,6 +29,7 @@ use crate::vmap::samples::VmapSample;
 use crate::vmap::start::{VmapLearning, VmapStart};
 
 mod drive;
+mod kernel;
 mod layers;
 mod names;
 mod outcome;
@@ -242,6 +243,11 @@ pub fn replay_stack(
         baseline: run(recording, &ground, &first, &baseline, options, observe)?,
         ..StackOutcome::default()
     };
+    if options.check && outcome.baseline.pages.is_some() {
+        let alone = replay(recording, &Options::default(), &mut |_| {})?.model;
+        let (mean, worst) = (alone.order_error_mean_percent, alone.order_error_worst_percent);
+        outcome.pages_alone = Some((mean, worst));
+    }
     for set in &options.policies {
         outcome.policies.push(run(recording, &ground, &first, set, options, observe)?);
     }

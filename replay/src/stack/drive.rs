@@ -1,9 +1,12 @@
 //! The second pass: what the recording asks for goes to the slab layer, whose counts are compared.
 
+use std::collections::BTreeSet;
+
 use kmemlab_trace::event::Event;
 use kmemlab_trace::snapshot::SlabRow;
 
 use super::Ground;
+use super::kernel::KernelSlabs;
 use super::outcome::{CacheOutcome, Cause, SiteOutcome, SlabOutcome};
 use super::sums::{CacheCount, CacheSample, Held, SlabSums};
 use crate::policy::PolicySet;
@@ -98,6 +101,10 @@ pub(super) struct Drive {
     followed: (u64, u64, u64),
     last: Vec<(SlabRow, CacheCounts, u64)>,
     is_started: bool,
+    /// How full the kernel's slabs are.
+    kernel: KernelSlabs,
+    /// First pages of slabs that came to be without an event: the page model knows them otherwise.
+    pub(super) unseen: BTreeSet<u32>,
 }
 
 impl Drive {
@@ -131,6 +138,8 @@ impl Drive {
             followed: (0, 0, 0),
             last: Vec::new(),
             is_started: false,
+            kernel: KernelSlabs::new(&ground.caches, learned),
+            unseen: BTreeSet::new(),
         };
         drive.learn(&ground.caches);
         drive.live = live_at_start(ground, learned);
@@ -203,10 +212,14 @@ impl Drive {
     }
 
     /// An object is allocated whose first event that is: free at the start, or freed unseen.
-    fn untouched(&mut self, slab: &KernelSlab, cache: CacheId, cpu: usize) {
+    fn untouched(&mut self, number: u32, slab: &KernelSlab, cache: CacheId, cpu: usize) {
         match self.left_free.get_mut(slab.before as usize) {
-            Some(left) if *left > 0 => *left -= 1,
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                self.kernel.step(number, 1);
+            }
             Some(_) => {
+                self.kernel.step(number, 0);
                 self.recorded[cache.index()].hidden_frees += 1;
                 let token = self.policy.before(slab.before, cache);
                 if token != NO_TOKEN {
@@ -270,6 +283,8 @@ impl Drive {
             model_held.add(self.policy.pages(), 0, 0);
         }
         self.sums.add(model_held, kernel_held, ground.page_bytes);
+        let (model, kernel) = self.kernel.fullness(&*self.policy, &ground.caches);
+        self.sums.add_fullness(&model, &kernel);
         let away = model_held.pages.abs_diff(kernel_held.pages);
         let percent = away as f64 * 100.0 / kernel_held.pages.max(1) as f64;
         self.sum_percent += percent;
@@ -294,10 +309,12 @@ impl Drive {
             self.policy.state_bytes() + follow.bytes() + self.tokens.len() as u64 * 4;
         slab.live_objects = self.live;
         slab.peak_live_objects = self.peak_live;
-        let occupancy = self.policy.occupancy();
+        slab.is_shrunk = !ground.shrinks.is_empty();
+        let (occupancy, held) = (self.policy.occupancy(), self.kernel.held());
         for (index, cache) in ground.caches.list().iter().enumerate() {
             let counts = self.policy.counts(CacheId(index as u16));
             let recorded = self.recorded.get(index).copied().unwrap_or_default();
+            let held = held.get(index).copied().unwrap_or_default();
             let last = self.last.iter().find(|(row, ..)| row.cache == cache.name);
             slab.caches.push(CacheOutcome {
                 name: cache.name.clone(),
@@ -321,6 +338,13 @@ impl Drive {
                 stride_bytes: u64::from(cache.stride),
                 cause: recorded.cause(cache.sheaf > 0),
                 room: counts.objects,
+                occupancy_kernel: held.occupancy,
+                room_kernel: held.room,
+                ping_pong_kernel: held.ping_pong,
+                listed_free_kernel: last
+                    .map_or(0, |(row, ..)| row.objects.saturating_sub(row.active_objects)),
+                listed_free_model: last
+                    .map_or(0, |(_, model, _)| model.objects.saturating_sub(model.active)),
             });
         }
         slab.sites = self.top_sites();
@@ -369,7 +393,10 @@ pub(super) fn nearest(before: u64, after: u64, wanted: u64) -> u64 {
 }
 
 impl Watch for Drive {
-    fn created(&mut self, _: u32, slab: &KernelSlab, _: usize) {
+    fn created(&mut self, number: u32, slab: &KernelSlab, _: usize) {
+        let before = self.learned.get(slab.before as usize);
+        let live = before.map_or(0, |before| before.objects.saturating_sub(before.free));
+        self.kernel.created(number, slab, live);
         let (first, count) = (slab.first as usize, usize::from(slab.objects));
         if self.tokens.len() < first + count {
             self.tokens.resize(first + count, NO_TOKEN);
@@ -380,13 +407,15 @@ impl Watch for Drive {
             recorded.made += u64::from(slab.before == NONE);
             if self.is_started && slab.before != NONE {
                 recorded.unseen_slabs += 1;
+                self.unseen.insert(slab.pfn);
                 let learned = self.learned.get(slab.before as usize).copied().unwrap_or_default();
                 self.policy.adopt(slab.before, slab.cache, &learned);
             }
         }
     }
 
-    fn destroyed(&mut self, _: u32, slab: &KernelSlab, states: &[State], cpu: usize) {
+    fn destroyed(&mut self, number: u32, slab: &KernelSlab, states: &[State], cpu: usize) {
+        self.kernel.destroyed(number, slab.cache);
         for (index, state) in states.iter().enumerate() {
             let token = self.tokens[slab.first as usize + index];
             if *state == State::Live && token != NO_TOKEN {
@@ -417,11 +446,14 @@ impl Watch for Drive {
             recorded.hidden_frees += 1;
             let token = self.tokens[object.number as usize];
             self.policy.free(token, object.cache, cpu);
+            self.kernel.step(object.slab, 0);
         } else {
             self.live += 1;
             self.peak_live = self.peak_live.max(self.live);
-            if object.was == State::Untouched {
-                self.untouched(slab, object.cache, cpu);
+            if object.was != State::Untouched {
+                self.kernel.step(object.slab, 1);
+            } else {
+                self.untouched(object.slab, slab, object.cache, cpu);
             }
         }
         let token = &mut self.tokens[object.number as usize];
@@ -437,6 +469,7 @@ impl Watch for Drive {
         let recorded = &mut self.recorded[object.cache.index()];
         recorded.events += 1;
         let place = object.number as usize;
+        self.kernel.step(object.slab, if object.was == State::Free { 0 } else { -1 });
         let token = match object.was {
             State::Untouched => {
                 self.live = self.live.saturating_sub(1);

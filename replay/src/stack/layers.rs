@@ -129,6 +129,12 @@ impl<'a> Layers<'a> {
         true
     }
 
+    /// Whether the pages freed are those of a slab that came to be without an event.
+    fn was_unseen(&mut self, event: &Event) -> bool {
+        let pfn = event.pfn().and_then(|pfn| u32::try_from(pfn.0).ok());
+        pfn.is_some_and(|pfn| self.drive.unseen.remove(&pfn))
+    }
+
     /// Flags of a slab's pages (`allocate_slab`, `alloc_slab_page`).
     fn slab_flags(&self, gfp: u32, cache: CacheId, order: u8) -> u32 {
         let bits = self.ground.caches.gfp();
@@ -157,6 +163,10 @@ impl Upper for Layers<'_> {
         self.cpu = usize::from(event.cpu.0).min(self.ground.machine.cpus - 1);
         let is_page = matches!(event.kind, Kind::PageAlloc | Kind::PageFree);
         match self.step(event) {
+            // The page model took these pages when the mirror found that they had left a list.
+            Step::SlabPages if event.kind == Kind::PageFree && self.was_unseen(event) => {
+                Fate::Pages
+            }
             Step::SlabPages => Fate::Own,
             _ if event.kind == Kind::PageFree && self.is_area_page(event) => Fate::Taken,
             _ if is_page => Fate::Pages,
@@ -173,6 +183,7 @@ impl Upper for Layers<'_> {
     fn begin(&mut self, ask: &mut dyn FnMut(UpperInput)) {
         self.has_begun = true;
         self.drive.requests().0.clear();
+        self.drive.unseen.clear();
         let mut before: BTreeMap<u32, u32> = BTreeMap::new();
         let mut made: BTreeMap<(CacheId, u8), Vec<u32>> = BTreeMap::new();
         for slab in self.follow.live_slabs() {

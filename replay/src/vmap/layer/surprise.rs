@@ -1,8 +1,8 @@
 //! What one surprise tells: the kernel put an area elsewhere than the recorded policy would have.
 //!
 //! The area goes where the kernel put it, and what stood in its way is put right, so that a fault
-//! of the start is met once and not at every request after it. Nothing here helps the request that was
-//! a surprise: it is judged before.
+//! of the start is met once and not at every request after it. Nothing here helps the request that
+//! was a surprise: it is judged before.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -64,7 +64,8 @@ enum Had {
 
 impl Vmap {
     /// As [`Self::alloc`], but the area ends up where the kernel put it. Answers where it would
-    /// have gone. `from_pool` tells whether a pool of the kernel served the request, if that is known.
+    /// have gone. `from_pool` tells whether a pool of the kernel served the request, if that is
+    /// known.
     pub fn alloc_at(
         &mut self,
         request: &Request,
