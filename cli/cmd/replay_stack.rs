@@ -2,7 +2,7 @@
 
 use kmemlab_replay::policy::PolicySet;
 use kmemlab_replay::stack::{
-    CacheOutcome, SlabOutcome, StackOptions, StackOutcome, StackRules, StackRun, VmapOutcome,
+    CacheOutcome, SlabOutcome, StackOptions, StackOutcome, StackRules, StackRun, Sums, VmapOutcome,
     replay_stack,
 };
 use kmemlab_replay::{Outcome, Row};
@@ -75,6 +75,10 @@ fn as_json(outcome: &StackOutcome) -> Value {
         "slab": slab(&baseline.slab),
         "vmalloc": vmalloc(&baseline.vmap),
         "pages": baseline.pages.as_ref().map(pages),
+        "pages_alone": outcome.pages_alone.map(|(mean, worst)| json!({
+            "order_error_mean_percent": rounded(mean),
+            "order_error_worst_percent": rounded(worst),
+        })),
         "policies": policies,
         "notes": outcome.notes,
     })
@@ -137,6 +141,11 @@ fn slab(slab: &SlabOutcome) -> Value {
         .collect();
     json!({
         "samples": slab.samples,
+        "fullness": {
+            "partial_waste_bytes": mean(&slab.sums.partial_waste_bytes, slab.samples, 1.0),
+            "sparse_slabs": mean(&slab.sums.sparse_slabs, slab.samples, 1.0),
+            "utilisation_percent": mean(&slab.sums.live_ppm, slab.samples, 1e4),
+        },
         "pages_error_percent": rounded(slab.pages_error_percent),
         "pages_error_worst_percent": rounded(slab.pages_error_worst_percent),
         "pages_model": slab.pages_model,
@@ -160,6 +169,12 @@ fn slab(slab: &SlabOutcome) -> Value {
     })
 }
 
+/// Model, kernel and what they differ by, mean over the samples; null without one.
+fn mean(sums: &Sums, samples: u64, unit: f64) -> Value {
+    let of = |sum: i64| (samples > 0).then(|| rounded(sum as f64 / samples as f64 / unit));
+    json!({ "model": of(sums.model), "kernel": of(sums.kernel), "error": of(sums.away) })
+}
+
 fn cache(cache: &CacheOutcome) -> Value {
     json!({
         "name": cache.name,
@@ -180,11 +195,17 @@ fn cache(cache: &CacheOutcome) -> Value {
         "bytes_allocated": cache.given_bytes,
         "utilisation_percent": rounded(cache.utilisation_percent()),
         "partial_waste_bytes": cache.partial_waste_bytes(),
+        "utilisation_percent_kernel": rounded(cache.utilisation_kernel_percent()),
+        "partial_waste_bytes_kernel": cache.partial_waste_kernel_bytes(),
         "sparse_slabs": cache.occupancy.sparse_slabs,
+        "sparse_slabs_kernel": cache.occupancy_kernel.sparse_slabs,
         "empty_slabs": cache.occupancy.empty_slabs,
         "ping_pong_slabs": cache.ping_pong,
         "min_order_model": cache.min_order_model,
         "min_order_kernel": cache.min_order_kernel,
+        "ping_pong_slabs_kernel": cache.ping_pong_kernel,
+        "listed_free_objects_model": cache.listed_free_model,
+        "listed_free_objects_kernel": cache.listed_free_kernel,
     })
 }
 
@@ -204,6 +225,7 @@ fn vmalloc(vmap: &VmapOutcome) -> Value {
         "lazy_pages_exact": vmap.lazy_exact,
         "samples": vmap.samples,
         "exact_samples": vmap.exact_samples,
+        "wrong_areas": vmap.wrong_areas,
         "areas_model": vmap.areas_model,
         "areas_kernel": vmap.areas_kernel,
         "size_bytes_model": vmap.bytes_model,
@@ -214,6 +236,7 @@ fn vmalloc(vmap: &VmapOutcome) -> Value {
         "holes": vmap.holes,
         "largest_hole_bytes_model": vmap.largest_hole_model_bytes,
         "largest_hole_bytes_kernel": vmap.largest_hole_kernel_bytes,
+        "largest_free_bytes_model": vmap.largest_free_bytes,
         "unknown_frees": vmap.unknown_frees,
         "hidden_frees": vmap.hidden_frees,
         "failures_model": vmap.failed_model,

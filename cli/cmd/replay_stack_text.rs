@@ -43,9 +43,8 @@ pub(crate) fn render(recording: &Recording, outcome: &StackOutcome) -> String {
     text.push_str(&slab(&baseline.slab, outcome));
     text.push_str(&sites(&baseline.slab));
     text.push_str(&vmalloc(&baseline.vmap));
-    if let Some(outcome) = &baseline.pages {
-        text.push_str(&pages(outcome));
-    }
+    text.push_str(&baseline.pages.as_ref().map_or_else(String::new, pages));
+    text.push_str(&alone(outcome));
     text.push_str(&policies(outcome));
     let _ = writeln!(
         text,
@@ -118,6 +117,17 @@ fn slab(slab: &SlabOutcome, outcome: &StackOutcome) -> String {
         slab.samples,
         count(slab.pages_model)
     ));
+    let sum = |of: fn(&CacheOutcome) -> u64| slab.caches.iter().map(of).sum::<u64>();
+    line(format!(
+        "kernel / model   {} / {} unused in partial slabs, {} / {} nearly empty, {} / {} made soon \
+         after one went",
+        bytes(sum(CacheOutcome::partial_waste_kernel_bytes)),
+        bytes(sum(CacheOutcome::partial_waste_bytes)),
+        count(sum(|cache| cache.occupancy_kernel.sparse_slabs)),
+        count(sum(|cache| cache.occupancy.sparse_slabs)),
+        count(sum(|cache| cache.ping_pong_kernel)),
+        count(sum(|cache| cache.ping_pong)),
+    ));
     line(format!(
         "page events      {} allocated and {} freed for slabs ({} told by an object only, {} look alike); \
          {} of {} counts of slabs as in slabinfo",
@@ -174,9 +184,11 @@ fn vmalloc(vmap: &VmapOutcome) -> String {
         let _ = writeln!(text, "  {text_line}");
     };
     line(format!(
-        "requests         {}, {:.2}% at the kernel's address, {} from pools",
+        "requests         {}, {:.2}% at the kernel's address ({} of {} not aligned), {} from pools",
         count(vmap.allocs),
         vmap.address_exact_percent(),
+        count(vmap.unaligned_exact),
+        count(vmap.unaligned),
         count(vmap.pool_hits)
     ));
     line(format!(
@@ -204,9 +216,10 @@ fn vmalloc(vmap: &VmapOutcome) -> String {
         count(vmap.samples)
     ));
     line(format!(
-        "largest hole     {} / {} below the highest area; {} holes, {} areas in pools",
+        "largest hole     {} / {}, {} without the pools; {} holes, {} areas in pools",
         bytes(vmap.largest_hole_kernel_bytes),
         bytes(vmap.largest_hole_model_bytes),
+        bytes(vmap.largest_free_bytes),
         count(vmap.holes),
         count(vmap.pooled)
     ));
@@ -242,6 +255,13 @@ fn pages(outcome: &Outcome) -> String {
     text
 }
 
+/// The page model without the layers, beside it.
+fn alone(outcome: &StackOutcome) -> String {
+    outcome.pages_alone.map_or_else(String::new, |(mean, worst)| {
+        format!("  without layers   order error mean {mean:.3}%, worst {worst:.3}%\n")
+    })
+}
+
 /// The baseline and the other policies beside each other.
 fn policies(outcome: &StackOutcome) -> String {
     if outcome.policies.is_empty() {
@@ -272,7 +292,7 @@ fn policies(outcome: &StackOutcome) -> String {
             count(sum(|cache| cache.occupancy.sparse_slabs)),
             count(run.vmap.purged_areas_model),
             count(run.vmap.holes),
-            bytes(run.vmap.largest_hole_model_bytes),
+            bytes(run.vmap.largest_free_bytes),
             error.map_or_else(String::new, |error| format!("{error:.3}%")),
         ]);
     };

@@ -71,8 +71,21 @@ fn slab(slab: &SlabOutcome, baseline: &SlabOutcome, told: &mut manifest::StackRu
         sum(baseline, |cache| cache.new_slabs_model.abs_diff(cache.new_slabs_kernel));
     error.slab_released_slabs =
         sum(baseline, |cache| cache.released_slabs_model.abs_diff(cache.released_slabs_kernel));
-    error.slab_ping_pong_slabs = error.slab_new_slabs;
-    error.slab_sparse_slabs = sum(baseline, |cache| cache.slabs_model.abs_diff(cache.slabs_kernel));
+    kernel.slab_partial_waste_bytes = sum(slab, CacheOutcome::partial_waste_kernel_bytes);
+    kernel.slab_sparse_slabs = sum(slab, |cache| cache.occupancy_kernel.sparse_slabs);
+    kernel.slab_ping_pong_slabs = sum(slab, |cache| cache.ping_pong_kernel);
+    error.slab_partial_waste_bytes = sum(baseline, |cache| {
+        cache.partial_waste_bytes().abs_diff(cache.partial_waste_kernel_bytes())
+    });
+    if baseline.is_shrunk {
+        // All that is free stands on the nodes' lists, which the kernel counts.
+        error.slab_partial_waste_bytes = sum(baseline, CacheOutcome::listed_waste_error_bytes);
+    }
+    error.slab_sparse_slabs = sum(baseline, |cache| {
+        cache.occupancy.sparse_slabs.abs_diff(cache.occupancy_kernel.sparse_slabs)
+    });
+    error.slab_ping_pong_slabs =
+        sum(baseline, |cache| cache.ping_pong.abs_diff(cache.ping_pong_kernel));
     if slab.samples == 0 {
         return;
     }
@@ -88,7 +101,6 @@ fn slab(slab: &SlabOutcome, baseline: &SlabOutcome, told: &mut manifest::StackRu
     }
     all(kernel, |sums| sums.kernel, slab);
     all(error, |sums| sums.away, baseline);
-    error.slab_partial_waste_bytes = error.slab_waste_mean_bytes;
 }
 
 fn vmap(vmap: &VmapOutcome, baseline: &VmapOutcome, told: &mut manifest::StackRun) {

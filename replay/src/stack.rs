@@ -31,6 +31,7 @@ use crate::vmap::samples::VmapSample;
 use crate::vmap::start::{VmapLearning, VmapStart};
 
 mod drive;
+mod kernel;
 mod layers;
 mod names;
 mod outcome;
@@ -219,6 +220,11 @@ pub fn replay_stack(
         baseline: run(recording, &ground, &first, &baseline, options, observe)?,
         ..StackOutcome::default()
     };
+    if options.check && outcome.baseline.pages.is_some() {
+        let alone = replay(recording, &Options::default(), &mut |_| {})?.model;
+        let (mean, worst) = (alone.order_error_mean_percent, alone.order_error_worst_percent);
+        outcome.pages_alone = Some((mean, worst));
+    }
     for set in &options.policies {
         outcome.policies.push(run(recording, &ground, &first, set, options, observe)?);
     }

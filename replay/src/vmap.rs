@@ -5,6 +5,7 @@
 
 pub mod drive;
 pub mod layer;
+mod reading;
 pub mod rules;
 pub mod samples;
 pub mod space;

@@ -74,6 +74,9 @@ impl Replay<'_> {
                 Effect::Instead { guess, pfn, order } => {
                     Input::Instead { guess, kernel: pfn, order }
                 }
+                Effect::Bulk { pfn, .. } if self.upper.as_ref().is_some_and(|it| it.owns(pfn)) => {
+                    continue;
+                }
                 Effect::Bulk { cpu, pfn, order, migrate } => Input::Bulk {
                     kernel: pfn,
                     request: Request { cpu, order, gfp: 0xcc0, migrate },

@@ -46,6 +46,9 @@ pub(crate) trait Upper {
     fn batch(&mut self, batch: &EventBatch) -> u64;
     /// An event. `ask` answers at once whether a request is served.
     fn event(&mut self, event: &Event, ask: &mut dyn FnMut(UpperInput) -> bool) -> Fate;
+    /// Whether a page that the mirror finds to have left its list without an event belongs to what
+    /// the layer asks for itself.
+    fn owns(&self, pfn: u32) -> bool;
     /// The page model starts, with the kernel's pages.
     fn begin(&mut self, ask: &mut dyn FnMut(UpperInput));
     /// What the last event made the layer ask for.

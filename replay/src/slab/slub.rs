@@ -16,6 +16,8 @@ mod make;
 mod seed;
 mod sheaf;
 
+pub(crate) use seed::nameless_used;
+
 use sheaf::Sheaves;
 
 /// What may differ from the recorded SLUB.
@@ -128,7 +130,7 @@ pub struct Slub {
 }
 
 /// Steps after a slab was given back within which a new one counts as ping-pong.
-pub(super) const PING_PONG_STEPS: u64 = 1000;
+pub(crate) const PING_PONG_STEPS: u64 = 1000;
 
 impl Slub {
     /// A layer for so many processors.

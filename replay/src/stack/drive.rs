@@ -3,6 +3,7 @@
 use kmemlab_trace::snapshot::SlabRow;
 
 use super::Ground;
+use super::kernel::KernelSlabs;
 use super::outcome::{Apart, CacheOutcome, SiteOutcome, SlabOutcome};
 use super::recorded::Recorded;
 use super::routes::Routes;
@@ -14,7 +15,7 @@ use crate::policy::slab::Host;
 use crate::slab::caches::{Cache, CacheId};
 use crate::slab::follow::Follow;
 use crate::slab::gfp::GfpBits;
-use crate::slab::learning::Learned;
+use crate::slab::learning::{BeforeSlab, Learned};
 use crate::slab::policy::{CacheCounts, PageRequest, SlabPolicy, Token};
 use crate::slab::samples::SlabSample;
 
@@ -50,6 +51,8 @@ pub(super) struct Drive {
     tokens: Vec<Token>,
     /// By object row: the model's cache, where it may be another than the kernel's.
     served_by: Vec<CacheId>,
+    /// By slab from before.
+    learned: Vec<BeforeSlab>,
     /// By slab from before: objects free at the start that were not allocated yet.
     left_free: Vec<u16>,
     recorded: Vec<Recorded>,
@@ -80,6 +83,8 @@ pub(super) struct Drive {
     rows: Option<Vec<CacheSample>>,
     followed: (u64, u64, u64),
     last: Vec<(SlabRow, CacheCounts, u64)>,
+    /// How full the kernel's slabs are.
+    kernel: KernelSlabs,
 }
 
 impl Drive {
@@ -95,6 +100,7 @@ impl Drive {
             apart: Apart::default(),
             tokens: Vec::new(),
             served_by: Vec::new(),
+            learned: learned.before.clone(),
             left_free: learned.before.iter().map(|slab| slab.free).collect(),
             recorded: Vec::new(),
             strides: Vec::new(),
@@ -118,6 +124,7 @@ impl Drive {
             rows: None,
             followed: (0, 0, 0),
             last: Vec::new(),
+            kernel: KernelSlabs::new(&ground.caches, learned),
         };
         let count = ground.caches.list().len();
         drive.recorded.resize(count, Recorded::default());
@@ -244,6 +251,8 @@ impl Drive {
             model_held.add(self.policy.pages(), 0, 0);
         }
         self.sums.add(model_held, kernel_held, ground.page_bytes);
+        let (model, kernel) = self.kernel.fullness(&*self.policy, &ground.caches);
+        self.sums.add_fullness(&model, &kernel);
         let away = model_held.pages.abs_diff(kernel_held.pages);
         let percent = away as f64 * 100.0 / kernel_held.pages.max(1) as f64;
         self.sum_percent += percent;
@@ -268,10 +277,12 @@ impl Drive {
             self.policy.state_bytes() + follow.bytes() + self.tokens.len() as u64 * 4;
         slab.live_objects = self.live;
         slab.peak_live_objects = self.peak_live;
-        let occupancy = self.policy.occupancy();
+        slab.is_shrunk = !ground.shrinks.is_empty();
+        let (occupancy, held) = (self.policy.occupancy(), self.kernel.held());
         for (index, cache) in self.routes.caches().list().iter().enumerate() {
             let counts = self.policy.counts(CacheId(index as u16));
             let recorded = self.recorded.get(index).copied().unwrap_or_default();
+            let held = held.get(index).copied().unwrap_or_default();
             let last = self.last.iter().find(|(row, ..)| row.cache == cache.name);
             slab.caches.push(CacheOutcome {
                 name: cache.name.clone(),
@@ -297,6 +308,13 @@ impl Drive {
                 stride_bytes: u64::from(cache.stride),
                 cause: recorded.cause(cache.sheaf > 0),
                 room: counts.objects,
+                occupancy_kernel: held.occupancy,
+                room_kernel: held.room,
+                ping_pong_kernel: held.ping_pong,
+                listed_free_kernel: last
+                    .map_or(0, |(row, ..)| row.objects.saturating_sub(row.active_objects)),
+                listed_free_model: last
+                    .map_or(0, |(_, model, _)| model.objects.saturating_sub(model.active)),
             });
         }
         slab.apart = self.routes.apart().map(|[merged, names, functions]| Apart {

@@ -1,13 +1,13 @@
 //! Slab and vmalloc together over one recording, with or without a page model below them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use kmemlab_trace::EventBatch;
 use kmemlab_trace::event::{Event, Kind};
 
 use super::drive::{Asking, Drive, Served};
 use super::outcome::StackRun;
-use super::{First, Ground, Names, SLAB_KINDS, Step, VMAP_KINDS, step};
+use super::{AREA_CACHE, First, Ground, Names, SLAB_KINDS, Step, VMAP_KINDS, step};
 use crate::engine::upper::{Fate, Upper, UpperInput};
 use crate::model::Request;
 use crate::policy::PolicySet;
@@ -24,9 +24,12 @@ pub(super) struct Layers<'a> {
     drive: Drive,
     follow: Follow<'a>,
     areas: VmapDrive<'a>,
+    area_cache: CacheId,
     names: Names,
     /// What comes without an event, still to come.
     arrivals: &'a [Arrival],
+    /// First pages of slabs that come without an event.
+    unseen: HashSet<u32>,
     cpu: usize,
     /// The page model runs.
     has_begun: bool,
@@ -51,8 +54,10 @@ impl<'a> Layers<'a> {
             drive,
             follow,
             areas,
+            area_cache: ground.caches.find(AREA_CACHE).unwrap_or(CacheId::UNKNOWN),
             names: Names::default(),
             arrivals: &first.unseen.arrivals,
+            unseen: first.unseen.slabs.iter().map(|slab| slab.place.pfn).collect(),
             cpu: 0,
             has_begun: false,
             backed: HashMap::new(),
@@ -81,7 +86,11 @@ impl<'a> Layers<'a> {
         }
         self.drive.time(event.time.0, &self.ground);
         let Self { follow, ground, names, drive, .. } = self;
-        step(follow, ground, event, names, &mut Asking { drive, pages })
+        let found = step(follow, ground, event, names, &mut Asking { drive, pages });
+        if found == Step::Object(self.area_cache) && event.kind != Kind::CacheFree {
+            self.areas.object(event);
+        }
+        found
     }
 
     /// What came without an event until now.
@@ -176,6 +185,10 @@ impl Upper for Layers<'_> {
                 Fate::Object
             }
         }
+    }
+
+    fn owns(&self, pfn: u32) -> bool {
+        self.unseen.contains(&pfn)
     }
 
     /// The layer's slabs are where the kernel's are, as far as both have as many.

@@ -29,6 +29,9 @@ pub struct StackOutcome {
     pub baseline: StackRun,
     /// The others.
     pub policies: Vec<StackRun>,
+    /// Order error of a replay of the pages alone, in percent: mean and worst. Only if the laws are
+    /// checked, for it takes as long again.
+    pub pages_alone: Option<(f64, f64)>,
     /// What is missing, in whole sentences.
     pub notes: Vec<String>,
 }
@@ -76,6 +79,8 @@ pub struct SlabOutcome {
     pub samples: u64,
     /// All caches together, summed over the samples.
     pub sums: SlabSums,
+    /// Every cache was shrunk before the last sample: what is free stands on the nodes' lists.
+    pub is_shrunk: bool,
     /// What was live at the start stood in full slabs of the layer's own.
     pub starts_compact: bool,
     /// Every cache at every sample, if that was asked for.
@@ -164,6 +169,16 @@ pub struct CacheOutcome {
     pub cause: Cause,
     /// Room for objects in the model's slabs at the end.
     pub room: u64,
+    /// How full the kernel's slabs are at the end, by its objects' addresses.
+    pub occupancy_kernel: Occupancy,
+    /// Room for objects in the kernel's slabs at the end, likewise.
+    pub room_kernel: u64,
+    /// Slabs that the kernel made soon after it gave one back.
+    pub ping_pong_kernel: u64,
+    /// Objects free on the nodes' lists at the last sample, as `/proc/slabinfo` counts them.
+    pub listed_free_kernel: u64,
+    /// The same of the model.
+    pub listed_free_model: u64,
 }
 
 impl SlabOutcome {
@@ -183,10 +198,28 @@ impl CacheOutcome {
         self.occupancy.live as f64 * 100.0 / self.room.max(1) as f64
     }
 
+    /// The same of the kernel.
+    #[must_use]
+    pub fn utilisation_kernel_percent(&self) -> f64 {
+        self.occupancy_kernel.live as f64 * 100.0 / self.room_kernel.max(1) as f64
+    }
+
     /// Bytes free in slabs that are neither empty nor full.
     #[must_use]
     pub fn partial_waste_bytes(&self) -> u64 {
         self.occupancy.partial_free * self.stride_bytes
+    }
+
+    /// What model and kernel differ by in bytes free on the nodes' lists, at the last sample.
+    #[must_use]
+    pub fn listed_waste_error_bytes(&self) -> u64 {
+        self.listed_free_model.abs_diff(self.listed_free_kernel) * self.stride_bytes
+    }
+
+    /// The same of the kernel.
+    #[must_use]
+    pub fn partial_waste_kernel_bytes(&self) -> u64 {
+        self.occupancy_kernel.partial_free * self.stride_bytes
     }
 }
 

@@ -1,7 +1,7 @@
 //! Model and kernel at the samples of `/proc/slabinfo`, summed over them.
 
 use super::drive::nearest;
-use crate::slab::policy::CacheCounts;
+use crate::slab::policy::{CacheCounts, Occupancy};
 use kmemlab_trace::snapshot::SlabRow;
 
 /// A number of the model and of the kernel, each summed over the samples.
@@ -34,6 +34,12 @@ pub struct SlabSums {
     pub waste_bytes: Sums,
     /// Used objects' share of the pages, in millionths.
     pub utilisation_ppm: Sums,
+    /// Bytes free in slabs that are neither empty nor full, the kernel's by its objects' addresses.
+    pub partial_waste_bytes: Sums,
+    /// Slabs kept by at most a fourth of their objects, likewise.
+    pub sparse_slabs: Sums,
+    /// Live objects' share of the room in slabs, in millionths, likewise.
+    pub live_ppm: Sums,
 }
 
 impl SlabSums {
@@ -42,6 +48,38 @@ impl SlabSums {
         self.pages.add(model.pages, kernel.pages);
         self.waste_bytes.add(model.waste(page_bytes), kernel.waste(page_bytes));
         self.utilisation_ppm.add(model.ppm(page_bytes), kernel.ppm(page_bytes));
+    }
+
+    /// Adds how full the slabs are at a sample.
+    pub(super) fn add_fullness(&mut self, model: &Fullness, kernel: &Fullness) {
+        self.partial_waste_bytes.add(model.partial_bytes, kernel.partial_bytes);
+        self.sparse_slabs.add(model.sparse_slabs, kernel.sparse_slabs);
+        self.live_ppm.add(model.live_ppm(), kernel.live_ppm());
+    }
+}
+
+/// How full all slabs are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Fullness {
+    partial_bytes: i64,
+    sparse_slabs: i64,
+    live_bytes: i64,
+    room_bytes: i64,
+}
+
+impl Fullness {
+    pub(super) fn add(&mut self, occupancy: &Occupancy, room: u64, stride: u64) {
+        let bytes =
+            |objects: u64| i64::try_from(objects.saturating_mul(stride)).unwrap_or(i64::MAX);
+        self.partial_bytes = self.partial_bytes.saturating_add(bytes(occupancy.partial_free));
+        self.sparse_slabs = self.sparse_slabs.saturating_add_unsigned(occupancy.sparse_slabs);
+        self.live_bytes = self.live_bytes.saturating_add(bytes(occupancy.live));
+        self.room_bytes = self.room_bytes.saturating_add(bytes(room));
+    }
+
+    fn live_ppm(&self) -> i64 {
+        let ppm = i128::from(self.live_bytes) * 1_000_000 / i128::from(self.room_bytes.max(1));
+        i64::try_from(ppm).unwrap_or(i64::MAX)
     }
 }
 

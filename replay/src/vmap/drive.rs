@@ -1,10 +1,11 @@
 //! Runs the vmalloc layer over a recording, and compares it with `/proc/vmallocinfo`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use kmemlab_trace::event::{Event, Kind};
 
-use super::layer::{Area, Vmap};
+use super::layer::{Area, Purge, Vmap};
+use super::reading::{Held, LATE_NS, Reading};
 use super::samples::VmapSample;
 use super::space::Request;
 use super::start::VmapStart;
@@ -38,7 +39,7 @@ pub struct VmapOutcome {
     pub lazy_exact: u64,
     /// Samples of the file compared.
     pub samples: u64,
-    /// Of those, with the kernel's number of areas and of bytes.
+    /// Of those, with the kernel's areas, each with its bytes.
     pub exact_samples: u64,
     /// Areas at the last sample.
     pub areas_kernel: u64,
@@ -54,11 +55,15 @@ pub struct VmapOutcome {
     pub lazy_model: u64,
     /// Areas in the model's pools at the end.
     pub pooled: u64,
-    /// Largest gap below the highest area, in bytes, at the last sample: what waits in pools is
-    /// part of one.
+    /// Areas that only one of model and file had, summed over the samples.
+    pub wrong_areas: u64,
+    /// Largest gap between two areas, used or waiting, at the last sample, in bytes: what waits in
+    /// pools counts as a gap, since no file tells of it.
     pub largest_hole_kernel_bytes: u64,
-    /// The same of the model.
+    /// The same of the model, at the same moment.
     pub largest_hole_model_bytes: u64,
+    /// Largest hole of the model's free space below the highest area, at the end, pools left out.
+    pub largest_free_bytes: u64,
     /// Holes of the model at the end.
     pub holes: u64,
     /// Frees of areas that nothing told of.
@@ -89,26 +94,29 @@ pub struct VmapDrive<'a> {
     layer: Vmap,
     samples: &'a [VmapSample],
     next: usize,
-    is_open: Option<Moment>,
-    /// The kernel's address of each area, with the model's.
-    bound: BTreeMap<u64, u64>,
+    /// What is there since the file began to be read, if it is being read.
+    reading: Option<Reading>,
+    /// By the kernel's address of each area.
+    bound: BTreeMap<u64, Bound>,
     from: u64,
     was_pending: bool,
+    /// Threads that took an object for an area and have not asked for it yet.
+    has_object: HashMap<u32, ()>,
+    /// Objects for areas are recorded.
+    has_objects: bool,
+    /// The kernel's purges.
+    purges: &'a [Purge],
     outcome: VmapOutcome,
 }
 
-/// What the layer has at a moment.
+/// An area in use.
 #[derive(Clone, Copy, Debug)]
-struct Moment {
-    areas: u64,
-    bytes: u64,
-    lazy: u64,
-    largest_gap: u64,
+struct Bound {
+    /// Where the model has it.
+    model: u64,
+    size: u64,
+    since_ns: u64,
 }
-
-/// A free is told after the area has left its place: by so much at most, if its thread is preempted
-/// in between. Counts until then may be the file's.
-const LATE_NS: u64 = 10_000_000;
 
 /// Requests aligned to no more than this have one lowest place.
 const PAGE: i64 = 4096;
@@ -116,7 +124,7 @@ const PAGE: i64 = 4096;
 impl<'a> VmapDrive<'a> {
     /// Starts the layer as the first sample says.
     #[must_use]
-    pub fn new(mut layer: Vmap, samples: &'a [VmapSample], start: &VmapStart) -> Self {
+    pub fn new(mut layer: Vmap, samples: &'a [VmapSample], start: &'a VmapStart) -> Self {
         let mut bound = BTreeMap::new();
         let mut outcome = VmapOutcome::default();
         if let Some(window) = start.window {
@@ -130,21 +138,42 @@ impl<'a> VmapDrive<'a> {
                 layer.seed_lazy(area);
             } else {
                 layer.seed_busy(area);
-                bound.insert(row.start, row.start);
+                bound.insert(row.start, Bound { model: row.start, size: row.size, since_ns: 0 });
                 outcome.areas_at_start += 1;
             }
         }
         for pooled in &start.pools {
-            layer.seed_pool(pooled.node, pooled.start, pooled.size);
+            layer.seed_pool(pooled);
+        }
+        for (start, size) in &start.taken {
+            layer.seed_taken(*start, *size);
         }
         let from = first.map_or(0, |sample| sample.stamp.after.0);
         let next = usize::from(first.is_some());
-        Self { layer, samples, next, is_open: None, bound, from, was_pending: false, outcome }
+        Self {
+            layer,
+            samples,
+            next,
+            reading: None,
+            bound,
+            from,
+            was_pending: false,
+            has_object: HashMap::new(),
+            has_objects: start.has_objects,
+            purges: &start.purges,
+            outcome,
+        }
+    }
+
+    /// An object of the cache `vmap_area` was allocated: the area comes from the free space.
+    pub fn object(&mut self, event: &Event) {
+        self.has_object.insert(event.pid.0, ());
     }
 
     /// An event of the vmalloc space.
     pub fn event(&mut self, event: &Event) {
         if event.time.0 <= self.from {
+            self.has_object.remove(&event.pid.0);
             return;
         }
         self.pass_samples(event.time.0);
@@ -157,6 +186,8 @@ impl<'a> VmapDrive<'a> {
     }
 
     fn alloc(&mut self, event: &Event) {
+        let from_pool = self.has_object.remove(&event.pid.0).is_none();
+        let from_pool = self.has_objects.then_some(from_pool);
         if event.flag != 0 {
             self.outcome.failed_kernel += 1;
             return;
@@ -164,7 +195,8 @@ impl<'a> VmapDrive<'a> {
         let kernel = event.pfn_or_address;
         if let Some(old) = self.bound.remove(&kernel) {
             self.outcome.hidden_frees += 1;
-            self.layer.free(old);
+            self.layer.free(old.model);
+            self.went(kernel, event.time.0);
         }
         let request = Request {
             size: event.bytes_requested,
@@ -176,7 +208,11 @@ impl<'a> VmapDrive<'a> {
         let cpu = usize::from(event.cpu.0);
         // The kernel's own policy follows the kernel; another goes its own way.
         let found = if self.layer.is_recorded() {
-            self.layer.alloc_at(&request, cpu, kernel)
+            let is_purging = self.layer.is_lazy(kernel);
+            if is_purging {
+                self.purge_early();
+            }
+            self.layer.alloc_at(&request, cpu, kernel, from_pool).filter(|_| !is_purging)
         } else {
             self.layer.alloc(&request, cpu)
         };
@@ -186,23 +222,54 @@ impl<'a> VmapDrive<'a> {
             self.outcome.unaligned += 1;
             self.outcome.unaligned_exact += is_exact;
         }
-        match found.map(|found| if self.layer.is_recorded() { kernel } else { found }) {
+        match if self.layer.is_recorded() { Some(kernel) } else { found } {
             Some(model) => {
-                self.bound.insert(kernel, model);
+                let (size, since_ns) = (request.size, event.time.0);
+                self.bound.insert(kernel, Bound { model, size, since_ns });
+                if let Some(reading) = &mut self.reading {
+                    reading.came(Held { start: kernel, size, since_ns, until_ns: u64::MAX });
+                }
             }
             None => self.outcome.failed_model += 1,
         }
     }
 
     fn free(&mut self, event: &Event) {
-        let Some(model) = self.bound.remove(&event.pfn_or_address) else {
+        let Some(Bound { model, .. }) = self.bound.remove(&event.pfn_or_address) else {
             self.outcome.unknown_frees += 1;
             return;
         };
+        self.went(event.pfn_or_address, event.time.0);
         self.outcome.frees += 1;
+        // The kernel counts less than the threshold again: its worker is done, and will tell of it.
+        if event.args[0] as u64 <= self.layer.lazy_max() && self.layer.would_exceed(model) {
+            self.purge_early();
+        }
         self.layer.free(model);
         self.outcome.lazy_exact += u64::from(self.layer.lazy_pages() == event.args[0] as u64);
         self.note_pending();
+    }
+
+    /// An area that waited was given out: the worker is at work and will tell of it.
+    fn purge_early(&mut self) {
+        let Some((told, next)) = self.told(self.outcome.purges_kernel) else { return };
+        let is_ours = self.layer.counts_areas() && !self.layer.purges_at_once();
+        if is_ours && !self.layer.is_purging() && told.areas <= self.layer.lazy_areas() {
+            self.note_purge();
+            self.layer.purge_early(&told, next);
+            self.was_pending = false;
+            self.note_pending();
+        }
+    }
+
+    /// What the kernel told of a purge and of the next. Another policy has other addresses.
+    fn told(&self, number: u64) -> Option<(Purge, Option<&'a Purge>)> {
+        let number = number as usize;
+        let told = *self.purges.get(number)?;
+        if self.layer.is_recorded() {
+            return Some((told, self.purges.get(number + 1)));
+        }
+        Some((Purge { start: 0, end: u64::MAX, ..told }, None))
     }
 
     fn note_pending(&mut self) {
@@ -216,64 +283,83 @@ impl<'a> VmapDrive<'a> {
         self.outcome.purges_kernel += 1;
         let areas = event.args[0].max(0) as u64;
         self.outcome.purged_areas_kernel += areas;
+        if self.layer.purge_ends() {
+            return;
+        }
+        self.note_purge();
+        if self.layer.purges_at_once() {
+            return;
+        }
+        match self.told(self.outcome.purges_kernel - 1) {
+            Some((told, next)) if self.layer.counts_areas() => self.layer.purge(&told, next),
+            _ => self.layer.purge_all(false),
+        }
+        self.was_pending = false;
+        self.note_pending();
+    }
+
+    /// The worker runs: had the model asked for it?
+    fn note_purge(&mut self) {
         if !self.layer.is_pending() {
             // Asked for while the worker was about to start the purge before.
             let is_repeated = self.layer.may_be_repeated();
             self.outcome.purges_model += u64::from(is_repeated);
             self.outcome.purges_for_others += u64::from(!is_repeated);
         }
-        if self.layer.purges_at_once() {
-            return;
+    }
+
+    fn went(&mut self, start: u64, now_ns: u64) {
+        if let Some(reading) = &mut self.reading {
+            reading.went(start, now_ns);
         }
-        let count = self.layer.counts_areas().then_some(areas as usize);
-        self.layer.purge(count, false);
-        self.was_pending = false;
-        self.note_pending();
     }
 
     fn pass_samples(&mut self, now: u64) {
         while let Some(sample) = self.samples.get(self.next) {
-            if self.is_open.is_none() && now > sample.stamp.before.0 {
-                self.is_open = Some(self.moment());
+            if self.reading.is_none() && now > sample.stamp.before.0 {
+                self.reading = Some(self.reading());
             }
             if now <= sample.stamp.after.0.saturating_add(LATE_NS) {
                 return;
             }
             self.compare(sample);
-            self.is_open = None;
             self.next += 1;
         }
     }
 
-    fn moment(&self) -> Moment {
-        Moment {
-            areas: self.layer.areas(),
-            bytes: self.layer.bytes(),
-            lazy: self.layer.lazy_areas(),
-            largest_gap: self.layer.largest_gap(),
-        }
+    /// What is there now.
+    fn reading(&self) -> Reading {
+        let mut reading = Reading::new(self.bound.iter().map(|(start, bound)| Held {
+            start: *start,
+            size: bound.size,
+            since_ns: bound.since_ns,
+            until_ns: u64::MAX,
+        }));
+        reading.lazy_areas = self.layer.lazy_areas();
+        reading.largest_gap_bytes = self.layer.largest_gap();
+        reading
     }
 
     fn compare(&mut self, sample: &VmapSample) {
-        let busy = || sample.rows.iter().filter(|row| !row.is_lazy);
-        let (areas, bytes) =
-            (busy().count() as u64, busy().fold(0, |sum: u64, row| sum.saturating_add(row.size)));
-        let closed = self.moment();
-        let open = self.is_open.unwrap_or(closed);
+        let reading = self.reading.take().unwrap_or_else(|| self.reading());
         let nearest = |a: u64, b: u64, wanted: u64| wanted.clamp(a.min(b), a.max(b));
+        let busy = || sample.rows.iter().filter(|row| !row.is_lazy);
         let outcome = &mut self.outcome;
-        outcome.areas_kernel = areas;
-        outcome.bytes_kernel = bytes;
-        outcome.areas_model = nearest(open.areas, closed.areas, areas);
-        outcome.bytes_model = nearest(open.bytes, closed.bytes, bytes);
-        outcome.lazy_kernel = sample.rows.len() as u64 - areas;
-        outcome.lazy_model = nearest(open.lazy, closed.lazy, outcome.lazy_kernel);
+        outcome.areas_kernel = busy().count() as u64;
+        outcome.bytes_kernel = busy().fold(0, |sum: u64, row| sum.saturating_add(row.size));
+        outcome.lazy_kernel = sample.rows.len() as u64 - outcome.areas_kernel;
+        outcome.lazy_model =
+            nearest(reading.lazy_areas, self.layer.lazy_areas(), outcome.lazy_kernel);
+        let hole = largest_hole(sample, self.layer.window());
+        outcome.largest_hole_kernel_bytes = hole;
+        outcome.largest_hole_model_bytes =
+            nearest(reading.largest_gap_bytes, self.layer.largest_gap(), hole);
+        let found = reading.compare(sample);
+        outcome.areas_model = found.areas;
+        outcome.bytes_model = found.bytes;
         outcome.samples += 1;
-        let is_exact = outcome.areas_model == areas && outcome.bytes_model == bytes;
-        outcome.exact_samples += u64::from(is_exact);
-        let gap = largest_gap(sample, self.layer.window());
-        outcome.largest_hole_kernel_bytes = gap;
-        outcome.largest_hole_model_bytes = nearest(open.largest_gap, closed.largest_gap, gap);
+        outcome.wrong_areas += found.wrong;
+        outcome.exact_samples += u64::from(found.wrong == 0);
     }
 
     /// The result.
@@ -281,20 +367,19 @@ impl<'a> VmapDrive<'a> {
     pub fn finish(mut self) -> VmapOutcome {
         self.pass_samples(u64::MAX);
         let mut outcome = self.outcome;
-        if outcome.samples == 0 {
-            outcome.largest_hole_model_bytes = self.layer.largest_gap();
-        }
-        outcome.holes = self.layer.holes();
+        let (free, highest) = self.layer.holes();
+        outcome.largest_free_bytes = free.largest(self.layer.window().0, highest);
+        outcome.holes = free.holes() as u64;
         outcome.pooled = self.layer.pooled_areas();
         outcome.pool_hits = self.layer.pool_hits;
         outcome.purged_areas_model = self.layer.purged_areas;
-        outcome.state_bytes = self.layer.state_bytes() + (self.bound.len() * 16) as u64;
+        outcome.state_bytes = self.layer.state_bytes() + (self.bound.len() * 32) as u64;
         outcome
     }
 }
 
 /// The largest gap between two areas of the window, per-CPU chunks at its end left out.
-fn largest_gap(sample: &VmapSample, window: (u64, u64)) -> u64 {
+fn largest_hole(sample: &VmapSample, window: (u64, u64)) -> u64 {
     let mut largest = 0;
     let mut end = window.0;
     for row in sample.rows.iter().filter(|row| !row.is_percpu) {

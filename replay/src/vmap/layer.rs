@@ -4,8 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::rules::{Decay, VmapRules};
 use super::space::{Fit, FreeSpace, Request};
+use super::start::Pooled;
 
-mod gaps;
+mod purge;
+mod surprise;
+
+pub use purge::Purge;
+use surprise::Surprises;
 
 /// What may differ from the recorded kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -54,6 +59,8 @@ pub struct Vmap {
     lazy_max: u64,
     /// By node and class: the next to take is in front.
     pools: Vec<Vec<VecDeque<u64>>>,
+    /// What surprises told of.
+    surprises: Surprises,
     /// The worker is asked for.
     is_pending: bool,
     /// A free asked for the worker that was asked for already: if that had just begun, it runs
@@ -96,6 +103,7 @@ impl Vmap {
             lazy_pages: 0,
             lazy_max: tuning.lazy_max_pages.unwrap_or(lazy_max),
             pools: vec![vec![VecDeque::new(); classes]; nodes],
+            surprises: Surprises::default(),
             is_pending: false,
             is_asked_twice: false,
             may_be_repeated: false,
@@ -128,17 +136,16 @@ impl Vmap {
     }
 
     /// An area at the back of a pool at the start.
-    pub fn seed_pool(&mut self, node: usize, start: u64, size: u64) {
+    pub fn seed_pool(&mut self, pooled: &Pooled) {
+        let Pooled { node, start, size, purges } = *pooled;
         let class = self.class_of(size);
-        if let Some(pool) = self.pools.get_mut(node).and_then(|classes| classes.get_mut(class)) {
-            self.free.remove(start, start.saturating_add(size));
+        let pool = self.pools.get_mut(node).and_then(|classes| classes.get_mut(class));
+        if let Some(pool) = pool
+            && self.free.remove(start, start.saturating_add(size))
+        {
             pool.push_back(start);
+            self.surprises.stays(start, purges);
         }
-    }
-
-    /// A range that is not free although no file names it.
-    pub fn seed_taken(&mut self, start: u64, end: u64) {
-        self.free.remove(start, end);
     }
 
     fn class_of(&self, size: u64) -> usize {
@@ -167,7 +174,7 @@ impl Vmap {
         let found = match found {
             Some(start) => Some(start),
             None => self.take_free(request).or_else(|| {
-                self.purge(None, true);
+                self.purge_all(true);
                 self.take_free(request)
             }),
         };
@@ -180,42 +187,6 @@ impl Vmap {
         Some(start)
     }
 
-    /// As [`Self::alloc`], but the area ends up where the kernel put it, so that one surprise is
-    /// not counted at every later request. Answers where it would have gone.
-    pub fn alloc_at(&mut self, request: &Request, cpu: usize, kernel: u64) -> Option<u64> {
-        let hits = self.pool_hits;
-        let found = self.alloc(request, cpu);
-        if found == Some(kernel) {
-            return found;
-        }
-        let class = self.class_of(request.size);
-        let node = cpu % self.nodes;
-        let mut stamp = 0;
-        if let Some(area) = found.and_then(|start| self.busy.remove(&start)) {
-            self.busy_bytes -= area.size;
-            stamp = area.node;
-            let pool = self.pools[node].get_mut(class);
-            match pool.filter(|_| self.pool_hits > hits) {
-                Some(pool) => pool.push_front(area.start),
-                None => self.free.insert(area.start, area.start + area.size),
-            }
-        }
-        let end = kernel.saturating_add(request.size);
-        self.free.remove(kernel, end);
-        for classes in &mut self.pools {
-            for (class, pool) in classes.iter_mut().enumerate() {
-                let size = (class as u64 + 1) * self.page_bytes;
-                pool.retain(|start| *start >= end || start + size <= kernel);
-            }
-        }
-        let area = Area { start: kernel, size: request.size, node: stamp };
-        if let Some(old) = self.busy.insert(kernel, area) {
-            self.busy_bytes -= old.size;
-        }
-        self.busy_bytes += request.size;
-        found
-    }
-
     /// Whether it decides as the recorded kernel does.
     #[must_use]
     pub fn is_recorded(&self) -> bool {
@@ -223,8 +194,7 @@ impl Vmap {
     }
 
     fn take_free(&mut self, request: &Request) -> Option<u64> {
-        let fit = self.tuning.fit;
-        let start = self.free.find(request, fit, self.rules.length, self.page_bytes)?;
+        let start = self.find_free(request)?;
         self.free.remove(start, start + request.size);
         Some(start)
     }
@@ -239,7 +209,7 @@ impl Vmap {
         self.is_asked_twice |= is_over && self.is_pending;
         self.is_pending |= is_over;
         if is_over && self.purges_at_once() {
-            self.purge(None, false);
+            self.purge_all(false);
         }
         is_over
     }
@@ -256,62 +226,23 @@ impl Vmap {
         self.may_be_repeated
     }
 
-    /// The worker runs (`__purge_vmap_area_lazy`) over the first `count` of the freed areas, all
-    /// without one. Those freed while it runs still see its count, and may ask for it again.
-    pub fn purge(&mut self, count: Option<usize>, is_full: bool) {
-        self.purges += 1;
-        self.may_be_repeated = std::mem::take(&mut self.is_asked_twice);
-        let all = self.lazy.len();
-        let count = count.unwrap_or(all).min(all);
-        self.decay(is_full);
-        let later = self.lazy.split_off(count);
-        let mut taken = std::mem::replace(&mut self.lazy, later);
-        self.purged_areas += count as u64;
-        // Frees since then were made while the old ones still counted.
-        self.is_pending = !self.lazy.is_empty() && self.lazy_pages > self.lazy_max;
-        taken.sort_unstable_by_key(|area| (self.owner(area), area.start));
-        for area in taken {
-            self.lazy_pages -= area.size / self.page_bytes;
-            let class = self.class_of(area.size);
-            let owner = self.owner(&area);
-            let pool = self.pools.get_mut(owner).and_then(|classes| classes.get_mut(class));
-            match pool {
-                Some(pool) if area.node > 0 && !is_full => pool.push_front(area.start),
-                _ => self.free.insert(area.start, area.start.saturating_add(area.size)),
-            }
-        }
-    }
-
-    /// The node on whose list a freed area waits.
-    fn owner(&self, area: &Area) -> usize {
-        match area.node {
-            0 => ((area.start / NODE_BYTES) % self.nodes as u64) as usize,
-            node => node as usize - 1,
-        }
-    }
-
-    /// `decay_va_pool_node`.
-    fn decay(&mut self, is_full: bool) {
-        for classes in &mut self.pools {
-            for (class, pool) in classes.iter_mut().enumerate() {
-                let fourth = pool.len() / 4;
-                let count = match self.rules.decay {
-                    _ if is_full => pool.len(),
-                    Decay::FourthOrAll if fourth == 0 => pool.len(),
-                    _ => fourth,
-                };
-                for start in pool.drain(..count) {
-                    let size = (class as u64 + 1) * self.page_bytes;
-                    self.free.insert(start, start + size);
-                }
-            }
-        }
-    }
-
     /// Pages that wait to be purged.
     #[must_use]
     pub fn lazy_pages(&self) -> u64 {
         self.lazy_pages
+    }
+
+    /// Pages that may wait.
+    #[must_use]
+    pub fn lazy_max(&self) -> u64 {
+        self.lazy_max
+    }
+
+    /// Whether too many would wait if that area were freed.
+    #[must_use]
+    pub fn would_exceed(&self, start: u64) -> bool {
+        let pages = self.busy.get(&start).map_or(0, |area| area.size / self.page_bytes);
+        self.lazy_pages + pages > self.lazy_max
     }
 
     /// Whether it purges by itself, not when the recorded kernel did.
@@ -350,6 +281,36 @@ impl Vmap {
         self.pools.iter().flatten().map(|pool| pool.len() as u64).sum()
     }
 
+    /// The free space, and the highest end of an area in the window.
+    #[must_use]
+    pub fn holes(&self) -> (&FreeSpace, u64) {
+        let (start, end) = (self.window.0, self.window.1.max(self.window.0));
+        let in_window = self.busy.range(start..end);
+        let ends = in_window.map(|(_, area)| area.start.saturating_add(area.size));
+        (&self.free, ends.filter(|it| *it < end.saturating_sub(FAR)).max().unwrap_or(0))
+    }
+
+    /// The largest gap between two areas of the window, used or waiting.
+    #[must_use]
+    pub fn largest_gap(&self) -> u64 {
+        let (start, end) = (self.window.0, self.window.1.max(self.window.0).saturating_sub(FAR));
+        let mut areas: Vec<(u64, u64)> = self
+            .lazy
+            .iter()
+            .chain(self.busy.values())
+            .map(|area| (area.start, area.size))
+            .collect();
+        areas.retain(|(at, _)| (start..end.max(start)).contains(at));
+        areas.sort_unstable();
+        let mut last = start;
+        let mut largest = 0;
+        for (at, size) in areas {
+            largest = largest.max(at.saturating_sub(last));
+            last = last.max(at.saturating_add(size));
+        }
+        largest
+    }
+
     /// The window of vmalloc.
     #[must_use]
     pub fn window(&self) -> (u64, u64) {
@@ -364,128 +325,8 @@ impl Vmap {
     }
 }
 
+/// Per-CPU chunks stand at the window's far end, top down, and say nothing of its use.
+const FAR: u64 = 1 << 40;
+
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PAGE: u64 = 4096;
-    const START: u64 = 1 << 32;
-    const END: u64 = 1 << 36;
-
-    fn layer(lazy_max: u64, tuning: Tuning) -> Vmap {
-        let mut layer = Vmap::new(VmapRules::of("6.18"), tuning, 2, lazy_max, PAGE);
-        layer.set_window(START, END);
-        layer
-    }
-
-    fn ask(layer: &mut Vmap, pages: u64, cpu: usize) -> u64 {
-        let request = Request { size: pages * PAGE, align: 1, start: START, end: END };
-        (layer.alloc(&request, cpu).unwrap() - START) / PAGE
-    }
-
-    fn free(layer: &mut Vmap, page: u64) -> bool {
-        layer.free(START + page * PAGE)
-    }
-
-    #[test]
-    fn an_area_comes_back_from_the_pool_of_the_processor_that_took_it() {
-        let mut layer = layer(1000, Tuning::default());
-        assert_eq!(
-            [ask(&mut layer, 5, 0), ask(&mut layer, 5, 1), ask(&mut layer, 5, 0)],
-            [0, 5, 10]
-        );
-        for page in [10, 5, 0] {
-            assert!(!free(&mut layer, page));
-        }
-        assert_eq!((layer.lazy_areas(), layer.areas(), layer.bytes()), (3, 0, 0));
-        assert_eq!(ask(&mut layer, 5, 0), 15, "what waits is not free");
-        layer.purge(None, false);
-        // Rising addresses go to the front one after the other: the highest comes first.
-        assert_eq!([ask(&mut layer, 5, 0), ask(&mut layer, 5, 0)], [10, 0]);
-        assert_eq!([ask(&mut layer, 5, 1), ask(&mut layer, 5, 1)], [5, 20]);
-        assert_eq!(layer.pool_hits, 3);
-        assert_eq!(ask(&mut layer, 4, 1), 25, "another size has another pool");
-    }
-
-    #[test]
-    fn a_purge_first_gives_a_fourth_of_each_pool_back() {
-        let mut layer = layer(1000, Tuning::default());
-        let pages: Vec<u64> = (0..9).map(|_| ask(&mut layer, 1, 0)).collect();
-        for page in &pages[..8] {
-            free(&mut layer, *page);
-        }
-        layer.purge(None, false);
-        assert_eq!(layer.pooled_areas(), 8);
-        layer.purge(None, false);
-        assert_eq!(layer.pooled_areas(), 6, "8 - 8/4");
-        // From the front: pages 7 and 6 are free again, and the lowest hole is taken.
-        assert_eq!(ask(&mut layer, 2, 0), 6);
-        layer.purge(None, true);
-        assert_eq!(layer.pooled_areas(), 0, "a full purge empties them");
-    }
-
-    #[test]
-    fn one_surprise_is_one_surprise() {
-        let mut layer = layer(1000, Tuning::default());
-        let at = |page: u64| START + page * PAGE;
-        let request = Request { size: 5 * PAGE, align: 1, start: START, end: END };
-        // The kernel passes over the first hole: something nobody told of is there.
-        assert_eq!(layer.alloc_at(&request, 0, at(8)), Some(at(0)));
-        assert_eq!(layer.alloc_at(&request, 0, at(0)), Some(at(0)), "free again");
-        assert_eq!(layer.alloc_at(&request, 0, at(13)), Some(at(13)), "three pages are too few");
-        assert_eq!((layer.areas(), layer.bytes()), (3, 15 * PAGE));
-        layer.free(at(8));
-        layer.free(at(13));
-        layer.purge(None, false);
-        assert_eq!(layer.alloc_at(&request, 0, at(8)), Some(at(13)), "the other of the pool");
-        assert_eq!((layer.pooled_areas(), layer.areas()), (1, 2));
-    }
-
-    #[test]
-    fn short_pools_were_emptied_up_to_6_13() {
-        let mut layer = Vmap::new(VmapRules::of("6.12"), Tuning::default(), 2, 1000, PAGE);
-        layer.set_window(START, END);
-        let pages: Vec<u64> = (0..3).map(|_| ask(&mut layer, 1, 0)).collect();
-        for page in pages {
-            free(&mut layer, page);
-        }
-        layer.purge(None, false);
-        assert_eq!(layer.pooled_areas(), 3);
-        layer.purge(None, false);
-        assert_eq!(layer.pooled_areas(), 0);
-    }
-
-    #[test]
-    fn the_worker_is_asked_for_beyond_the_threshold_only() {
-        let mut layer = layer(10, Tuning::default());
-        let pages: Vec<u64> = (0..3).map(|_| ask(&mut layer, 5, 0)).collect();
-        assert!(!free(&mut layer, pages[0]) && !free(&mut layer, pages[1]));
-        assert!(!layer.is_pending(), "ten pages are not more than ten");
-        assert!(free(&mut layer, pages[2]) && layer.is_pending());
-        // Only the first two were on the list when the worker took it.
-        layer.purge(Some(2), false);
-        assert!(layer.is_pending(), "the third was freed while the worker still counted all");
-        assert_eq!((layer.lazy_areas(), layer.lazy_pages()), (1, 5));
-    }
-
-    #[test]
-    fn a_lower_threshold_purges_at_once_and_no_pools_means_none() {
-        let tuning = Tuning { lazy_max_pages: Some(4), no_pools: true, ..Tuning::default() };
-        let mut layer = layer(1000, tuning);
-        let page = ask(&mut layer, 5, 0);
-        assert!(free(&mut layer, page));
-        assert_eq!((layer.purges, layer.lazy_areas(), layer.pooled_areas()), (1, 0, 0));
-        assert_eq!(ask(&mut layer, 5, 1), 0);
-    }
-
-    #[test]
-    fn without_a_hole_everything_that_waits_is_purged() {
-        let mut layer = layer(1000, Tuning::default());
-        let request = Request { size: 4 * PAGE, align: 1, start: START, end: START + 4 * PAGE };
-        let first = layer.alloc(&request, 0).unwrap();
-        assert_eq!(layer.alloc(&request, 0), None);
-        layer.free(first);
-        assert_eq!(layer.alloc(&request, 0), Some(first));
-        assert_eq!(layer.failures, 1);
-    }
-}
+mod tests;

@@ -36,6 +36,9 @@ impl Request {
     }
 }
 
+/// A kernel stack, and its alignment.
+const STACK_BYTES: u64 = 16 << 10;
+
 /// Holes: start and end.
 #[derive(Clone, Debug, Default)]
 pub struct FreeSpace {
@@ -86,6 +89,12 @@ impl FreeSpace {
         free == end.saturating_sub(start)
     }
 
+    /// Whether all of a range is free.
+    #[must_use]
+    pub fn holds(&self, start: u64, end: u64) -> bool {
+        self.holes.range(..=start).next_back().is_some_and(|(_, hole_end)| *hole_end >= end)
+    }
+
     /// Where a request goes. A hole that fits only because it happens to begin aligned is taken
     /// when no hole is as long as size and alignment together.
     #[must_use]
@@ -122,6 +131,39 @@ impl FreeSpace {
         }
         let found = best.map(|(_, at)| at).or(lucky)?;
         (found + request.size <= request.end).then_some(found)
+    }
+
+    /// The kernel passed over every hole below `below`: something unseen is in each that is large
+    /// enough. Takes that out of the free space and answers it, as start and size.
+    pub fn pass_over(
+        &mut self,
+        request: &Request,
+        length: Length,
+        page_bytes: u64,
+        below: u64,
+    ) -> Vec<(u64, u64)> {
+        let mut unseen = Vec::new();
+        while let Some(at) = self.find(request, Fit::First, length, page_bytes)
+            && at < below
+        {
+            let (start, size) = self.unseen_at(request, at, page_bytes);
+            self.remove(start, start.saturating_add(size));
+            unseen.push((start, size));
+        }
+        unseen
+    }
+
+    /// What may stand in a hole that was passed over: a kernel stack where one fits so that no room
+    /// is left for the request, since most areas are stacks; else something of the request's size.
+    fn unseen_at(&self, request: &Request, at: u64, page_bytes: u64) -> (u64, u64) {
+        let other = (at, request.size.max(1));
+        let stack = STACK_BYTES + page_bytes;
+        let hole = self.holes.range(..=at).next_back().map(|(start, end)| (*start, *end));
+        let Some((start, end)) = hole.filter(|_| request.size >= stack) else { return other };
+        let start = start.max(request.start);
+        let lowest = start.max(end.saturating_sub(stack + request.size - page_bytes));
+        let at = lowest.next_multiple_of(STACK_BYTES);
+        if at < start + request.size && at + stack <= end { (at, stack) } else { other }
     }
 
     /// The largest hole within a window, in bytes.
@@ -178,6 +220,22 @@ mod tests {
         assert_eq!(find(&free, 2, 1, Fit::Best), Some(10));
         assert_eq!(find(&free, 3, 1, Fit::Best), Some(20));
         assert_eq!(find(&free, 9, 1, Fit::Best), None);
+    }
+
+    #[test]
+    fn a_kernel_stack_stands_in_a_hole_that_was_passed_over() {
+        // Three pages, a stack, three pages: seven pages found no room.
+        let mut free = space(&[(9, 20), (30, 90)]);
+        let request = Request { size: 7 * PAGE, align: 1, start: 0, end: 1 << 30 };
+        let unseen = free.pass_over(&request, Length::PaddedWhenAligned, PAGE, 30 * PAGE);
+        assert_eq!(unseen, [(12 * PAGE, 5 * PAGE)]);
+        assert_eq!(find(&free, 3, 1, Fit::First), Some(9));
+        assert!(free.holds(17 * PAGE, 20 * PAGE) && !free.holds(16 * PAGE, 20 * PAGE));
+        // Where none fits, the request's own size is taken.
+        let mut free = space(&[(9, 13), (30, 90)]);
+        let request = Request { size: 3 * PAGE, align: 1, start: 0, end: 1 << 30 };
+        let unseen = free.pass_over(&request, Length::PaddedWhenAligned, PAGE, 30 * PAGE);
+        assert_eq!(unseen, [(9 * PAGE, 3 * PAGE)]);
     }
 
     #[test]

@@ -5,13 +5,14 @@
 //! does. So an allocation tells where its address was before. One from the free space also tells
 //! that no lower hole would do: what looks like one is in another node's pool.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kmemlab_trace::event::{Event, Kind};
 
+use super::layer::Purge;
 use super::rules::{Length, VmapRules};
 use super::samples::VmapSample;
-use super::space::{Fit, FreeSpace, Request};
+use super::space::{FreeSpace, Request};
 
 /// An area that was in a pool at the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +23,8 @@ pub struct Pooled {
     pub start: u64,
     /// Bytes.
     pub size: u64,
+    /// Purges that it is known to have stayed through.
+    pub purges: u64,
 }
 
 /// What is known of the start.
@@ -31,6 +34,12 @@ pub struct VmapStart {
     pub pools: Vec<Pooled>,
     /// Node, plus one, of areas that the first sample names.
     pub nodes: BTreeMap<u64, u32>,
+    /// Ranges that are not free and in no pool that a request of theirs asks: start and size.
+    pub taken: Vec<(u64, u64)>,
+    /// Objects for areas are recorded.
+    pub has_objects: bool,
+    /// The purges after the first sample.
+    pub purges: Vec<Purge>,
     /// The window that most requests name.
     pub window: Option<(u64, u64)>,
 }
@@ -56,6 +65,8 @@ pub struct VmapLearning<'a> {
     /// Pools taken from before the first purge.
     pools_before: Vec<Pooled>,
     skipped: Vec<Pooled>,
+    /// Nodes and sizes whose pool was found empty before the first purge.
+    dry: BTreeSet<(usize, u64)>,
     /// Addresses taken from the free space between the first purge and the second.
     freed_by_first: BTreeMap<u64, ()>,
 }
@@ -82,6 +93,7 @@ impl<'a> VmapLearning<'a> {
             is_drained: vec![false; nodes.clamp(1, 128)],
             pools_before: Vec::new(),
             skipped: Vec::new(),
+            dry: BTreeSet::new(),
             freed_by_first: BTreeMap::new(),
             sample,
             nodes: nodes.clamp(1, 128),
@@ -89,7 +101,7 @@ impl<'a> VmapLearning<'a> {
             has_object: HashMap::new(),
             seen: HashMap::new(),
             windows: Vec::new(),
-            start: VmapStart::default(),
+            start: VmapStart { has_objects, ..VmapStart::default() },
         }
     }
 
@@ -101,7 +113,14 @@ impl<'a> VmapLearning<'a> {
     /// An event of the vmalloc space.
     pub fn event(&mut self, event: &Event) {
         let is_after = self.sample.is_some_and(|sample| event.time > sample.stamp.after);
-        self.purges += u32::from(is_after && event.kind == Kind::VmapPurge);
+        if is_after && event.kind == Kind::VmapPurge {
+            self.purges += 1;
+            self.start.purges.push(Purge {
+                areas: event.args[0].max(0) as u64,
+                start: event.pfn_or_address,
+                end: event.end,
+            });
+        }
         if event.kind != Kind::VmapAlloc || event.flag != 0 {
             return;
         }
@@ -124,6 +143,7 @@ impl<'a> VmapLearning<'a> {
         }
         if self.purges == 0 {
             if !is_hit {
+                self.dry.insert((node, event.bytes_requested));
                 self.skip_below(event, node);
             }
             self.space.remove(start, start.saturating_add(event.bytes_requested));
@@ -135,7 +155,8 @@ impl<'a> VmapLearning<'a> {
         if self.seen.insert(start, ()).is_some() || !is_hit {
             return;
         }
-        let pooled = Pooled { node, start, size: event.bytes_requested };
+        let purges = u64::from(self.purges);
+        let pooled = Pooled { node, start, size: event.bytes_requested, purges };
         if self.is_named(start) {
             self.start.nodes.entry(start).or_insert(node as u32 + 1);
         } else if self.purges > 0 {
@@ -154,12 +175,22 @@ impl<'a> VmapLearning<'a> {
             start: event.args[1] as u64,
             end: event.args[2] as u64,
         };
-        while let Some(hole) = self.space.find(&request, Fit::First, self.length, self.page_bytes)
-            && hole < event.pfn_or_address
-        {
-            self.space.remove(hole, hole.saturating_add(size.max(1)));
-            let node = (node + 1) % self.nodes;
-            self.skipped.push(Pooled { node, start: hole, size });
+        let unseen =
+            self.space.pass_over(&request, self.length, self.page_bytes, event.pfn_or_address);
+        let node = (node + 1) % self.nodes;
+        let unseen =
+            unseen.into_iter().map(|(start, size)| Pooled { node, start, size, purges: 0 });
+        self.skipped.extend(unseen);
+    }
+
+    /// What was passed over is in a pool that was not found empty; if all were, nobody knows where.
+    fn place_skipped(&mut self) {
+        for pooled in std::mem::take(&mut self.skipped) {
+            let nodes = (0..self.nodes).map(|step| (pooled.node + step) % self.nodes);
+            match nodes.clone().find(|node| !self.dry.contains(&(*node, pooled.size))) {
+                Some(node) => self.skipped.push(Pooled { node, ..pooled }),
+                None => self.start.taken.push((pooled.start, pooled.size)),
+            }
         }
     }
 
@@ -222,9 +253,12 @@ impl<'a> VmapLearning<'a> {
         let most = self.windows.iter().max_by_key(|(window, count)| (*count, *window));
         self.start.window = most.map(|(window, _)| *window);
         let later = std::mem::take(&mut self.start.pools);
-        let told: BTreeMap<u64, ()> =
-            self.pools_before.iter().chain(&later).map(|pooled| (pooled.start, ())).collect();
-        self.skipped.retain(|pooled| !told.contains_key(&pooled.start));
+        let mut untold = FreeSpace::new(0, u64::MAX);
+        for pooled in self.pools_before.iter().chain(&later) {
+            untold.remove(pooled.start, pooled.start.saturating_add(pooled.size));
+        }
+        self.skipped.retain(|it| untold.holds(it.start, it.start.saturating_add(it.size)));
+        self.place_skipped();
         self.start.pools = std::mem::take(&mut self.pools_before);
         for node in 0..self.nodes {
             let behind = later.iter().filter(|pooled| pooled.node == node).count();

@@ -1,5 +1,6 @@
 //! The lists of partial slabs: the node's, doubly linked, and each processor's stack.
 
+use super::sheaf::Sheaves;
 use super::{Place, Slub};
 use crate::slab::caches::CacheId;
 use crate::slab::follow::NONE;
@@ -129,8 +130,17 @@ impl Slub {
     /// How full the slabs are, by cache.
     pub(super) fn walk_occupancy(&self) -> Vec<Occupancy> {
         let mut list = vec![Occupancy::default(); self.caches.len()];
-        for slab in self.slabs.iter().filter(|slab| slab.place != Place::Gone) {
-            list[slab.cache.index()].add(u32::from(slab.used), u32::from(slab.objects));
+        // Objects that rest in sheaves are out of their slabs and in nobody's hands.
+        let mut resting = vec![0_u16; self.slabs.len()];
+        let sheaves = self.caches.iter().filter_map(|cache| cache.sheaves.as_deref());
+        for token in sheaves.flat_map(Sheaves::objects) {
+            resting[*token as usize] += 1;
+        }
+        for (slab, resting) in self.slabs.iter().zip(resting) {
+            if slab.place != Place::Gone {
+                let used = u32::from(slab.used.saturating_sub(resting));
+                list[slab.cache.index()].add(used, u32::from(slab.objects));
+            }
         }
         list
     }

@@ -86,18 +86,10 @@ impl Slub {
         }
         self.seed_sheaves(cache, start);
         self.seed_lists(cache, learned, start);
-        let partial = nameless_partial(start, objects);
-        for slab in 0..start.nameless_slabs {
+        for used in nameless_used(start, objects) {
             // Those that are partly free stand behind all that events name.
-            let free = if slab < partial {
-                let share = start.nameless_free / partial;
-                share + u64::from(slab < start.nameless_free % partial)
-            } else {
-                0
-            };
-            let used = u64::from(objects).saturating_sub(free) as u16;
             let number = self.place_slab(cache, objects, used, Origin::Nameless);
-            if free > 0 {
+            if used < objects {
                 self.link_tail(cache, number);
             }
         }
@@ -212,6 +204,18 @@ impl Slub {
         (state.released, state.last_release) = (0, 0);
         self.caches[cache.index()].new_slabs = 0;
     }
+}
+
+/// Objects used in each slab that no event names.
+pub(crate) fn nameless_used(start: &CacheStart, objects: u16) -> impl Iterator<Item = u16> {
+    let partial = nameless_partial(start, objects);
+    let free = start.nameless_free;
+    (0..start.nameless_slabs).map(move |slab| {
+        let share = free.checked_div(partial).map_or(0, |share| {
+            if slab < partial { share + u64::from(slab < free % partial) } else { 0 }
+        });
+        u64::from(objects).saturating_sub(share) as u16
+    })
 }
 
 /// How many of the slabs that no event names are partly free: half of their objects each.

@@ -33,6 +33,12 @@ impl Sheaves {
         Self { capacity, cpus, full: Vec::new(), empty: 0 }
     }
 
+    /// Every object that rests in one.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &Token> {
+        let held = self.cpus.iter().flat_map(|it| it.main.iter().chain(it.spare.iter().flatten()));
+        held.chain(self.full.iter().flatten())
+    }
+
     /// Puts an object where the next allocations of the processor take from, as long as there is
     /// room: the first asked for last.
     pub(super) fn seed(&mut self, cpu: usize, tokens: &[Token]) -> usize {

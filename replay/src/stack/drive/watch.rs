@@ -69,10 +69,14 @@ fn flags_above_least(gfp: u32, bits: &GfpBits) -> u32 {
 
 impl Drive {
     /// An object is allocated whose first event that is: free at the start, or freed unseen.
-    fn untouched(&mut self, slab: &KernelSlab, cache: CacheId, cpu: usize) {
+    fn untouched(&mut self, number: u32, slab: &KernelSlab, cache: CacheId, cpu: usize) {
         match self.left_free.get_mut(slab.before as usize) {
-            Some(left) if *left > 0 => *left -= 1,
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                self.kernel.step(number, 1);
+            }
             Some(_) => {
+                self.kernel.step(number, 0);
                 self.recorded[cache.index()].hidden_frees += 1;
                 let token = self.policy.before(slab.before, cache);
                 if token != NO_TOKEN {
@@ -103,8 +107,11 @@ impl Drive {
 }
 
 impl Watch for Asking<'_, '_> {
-    fn created(&mut self, _: u32, slab: &KernelSlab, _: usize) {
+    fn created(&mut self, number: u32, slab: &KernelSlab, _: usize) {
         let drive = &mut *self.drive;
+        let before = drive.learned.get(slab.before as usize);
+        let live = before.map_or(0, |before| before.objects.saturating_sub(before.free));
+        drive.kernel.created(number, slab, live);
         let (first, count) = (slab.first as usize, usize::from(slab.objects));
         if drive.tokens.len() < first + count {
             drive.tokens.resize(first + count, NO_TOKEN);
@@ -125,7 +132,8 @@ impl Watch for Asking<'_, '_> {
         }
     }
 
-    fn destroyed(&mut self, _: u32, slab: &KernelSlab, states: &[State], cpu: usize) {
+    fn destroyed(&mut self, number: u32, slab: &KernelSlab, states: &[State], cpu: usize) {
+        self.drive.kernel.destroyed(number, slab.cache);
         for (index, state) in states.iter().enumerate() {
             let place = slab.first as usize + index;
             let token = self.drive.tokens[place];
@@ -158,11 +166,14 @@ impl Watch for Asking<'_, '_> {
         if object.was == State::Live {
             recorded.hidden_frees += 1;
             drive.policy.free(drive.tokens[place], drive.served_by(place, object.cache), cpu);
+            drive.kernel.step(object.slab, 0);
         } else {
             drive.live += 1;
             drive.peak_live = drive.peak_live.max(drive.live);
             if object.was == State::Untouched {
-                drive.untouched(slab, object.cache, cpu);
+                drive.untouched(object.slab, slab, object.cache, cpu);
+            } else {
+                drive.kernel.step(object.slab, 1);
             }
         }
         let mut cache = object.cache;
@@ -183,6 +194,7 @@ impl Watch for Asking<'_, '_> {
         let (cpu, place) = (usize::from(event.cpu.0), object.number as usize);
         let recorded = &mut drive.recorded[object.cache.index()];
         recorded.events += 1;
+        drive.kernel.step(object.slab, if object.was == State::Free { 0 } else { -1 });
         let mut cache = object.cache;
         let token = match object.was {
             State::Untouched => {
@@ -205,6 +217,7 @@ impl Watch for Asking<'_, '_> {
     fn unseen_free(&mut self, object: Object, cpu: usize) {
         let (drive, place) = (&mut *self.drive, object.number as usize);
         drive.live = drive.live.saturating_sub(1);
+        drive.kernel.step(object.slab, -1);
         drive.recorded[object.cache.index()].hidden_frees += 1;
         let token = std::mem::replace(&mut drive.tokens[place], NO_TOKEN);
         if token != NO_TOKEN {
@@ -216,6 +229,7 @@ impl Watch for Asking<'_, '_> {
         let (drive, place) = (&mut *self.drive, object.number as usize);
         drive.live += 1;
         drive.peak_live = drive.peak_live.max(drive.live);
+        drive.kernel.step(object.slab, 1);
         if let Some(served_by) = drive.served_by.get_mut(place) {
             *served_by = object.cache;
         }
