@@ -87,7 +87,13 @@ impl Run {
         match input {
             Input::Alloc { kernel, request } => self.alloc(model, kernel, &request, false),
             Input::Bulk { kernel, request } => match self.own.owed(&request) {
-                Some(pfn) => self.bindings.bind(kernel, Bound { pfn, order: 0 }),
+                Some(pfn) => {
+                    // Given out twice: freed unseen meanwhile.
+                    if let Some(old) = self.bindings.take(kernel, 0) {
+                        model.free(request.cpu, old.pfn, old.order);
+                    }
+                    self.bindings.bind(kernel, Bound { pfn, order: 0 });
+                }
                 None => self.alloc(model, kernel, &request, true),
             },
             Input::Failed { request } => model.refuse(&request),
@@ -119,11 +125,15 @@ impl Run {
             Input::Emptied { zone, cpu } => model.drain_set(zone, cpu),
             Input::FreeTaken { cpu, kernel, direct } => {
                 let bound = self.bindings.take(kernel, 0).map(|bound| bound.pfn);
-                let pfn = bound.or_else(|| self.own.any_owed(cpu)).unwrap_or(kernel);
-                if direct {
-                    model.free_direct(pfn, 0);
-                } else {
-                    model.free(cpu, pfn, 0);
+                let pfn = bound.or_else(|| self.own.any_owed(cpu));
+                match pfn {
+                    Some(pfn) if direct => model.free_direct(pfn, 0),
+                    Some(pfn) => model.free(cpu, pfn, 0),
+                    None => {}
+                }
+                if bound.is_none() && pfn != Some(kernel) {
+                    // It was taken from a per-CPU list that had it before the start.
+                    model.free_from_before(cpu, kernel, 0, direct);
                 }
             }
             Input::Upper(input) => self.own.take(model, input),
