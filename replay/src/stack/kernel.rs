@@ -163,6 +163,8 @@ mod tests {
             order: 0,
             is_whole: true,
             is_live: true,
+            migrate: 0,
+            is_unseen: false,
         }
     }
 
