@@ -14,6 +14,7 @@ pub mod geometry;
 pub mod gfp;
 pub mod learning;
 mod numbers;
+pub mod overtaken;
 pub mod policy;
 pub mod rules;
 pub mod samples;

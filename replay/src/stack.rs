@@ -4,7 +4,7 @@
 //! state of the slabs at the start; the second lets the layers decide and compares them with
 //! `/proc/slabinfo` and `/proc/vmallocinfo`.
 
-use kmemlab_trace::event::{Event, Kind};
+use kmemlab_trace::event::{Column, Event, Kind};
 use kmemlab_trace::format;
 use kmemlab_trace::reader::Recording;
 use kmemlab_trace::snapshot::{PageUse, SlabDetailRow};
@@ -20,6 +20,7 @@ use crate::slab::follow::{Follow, FollowCounts, Marks, Watch};
 use crate::slab::geometry::Parameters;
 use crate::slab::gfp::GfpBits;
 use crate::slab::learning::{Learned, Learning};
+use crate::slab::overtaken::{Overtaken, Overtaking};
 use crate::slab::rules::SlabRules;
 use crate::slab::samples::{self, SlabSample};
 use crate::vmap;
@@ -30,6 +31,7 @@ use crate::vmap::start::{VmapLearning, VmapStart};
 
 mod drive;
 mod layers;
+mod nameless;
 mod names;
 mod outcome;
 mod sites;
@@ -37,6 +39,7 @@ mod sums;
 
 pub use crate::vmap::drive::VmapOutcome;
 use layers::Layers;
+use nameless::Nameless;
 use names::Names;
 pub use outcome::{CacheOutcome, Cause, SiteOutcome, SlabOutcome, StackOutcome, StackRun};
 pub use sums::{CacheCount, CacheSample, SlabSums, Sums};
@@ -84,6 +87,7 @@ struct Ground {
     page_bytes: u64,
     caches: Caches,
     sites: Vec<Site>,
+    nameless: Nameless,
     base: Option<DirectMap>,
     samples: Vec<SlabSample>,
     vmap_samples: Vec<VmapSample>,
@@ -124,6 +128,7 @@ impl Ground {
             page_bytes,
             caches,
             sites: sites::read(recording, rules.vector_site)?,
+            nameless: Nameless::default(),
             base: None,
             samples,
             vmap_samples: vmap::samples::all(recording)?,
@@ -132,6 +137,7 @@ impl Ground {
             has_pages: recorded(Kind::PageAlloc.name()),
             has_objects: recorded(Kind::CacheAlloc.name()),
         };
+        ground.nameless = Nameless::read(recording, &mut ground.caches, &ground.samples)?;
         ground.base = find_base(recording, ground.caches.gfp(), &ground.slab_runs)?;
         Ok(ground)
     }
@@ -155,6 +161,11 @@ impl Ground {
 
     #[inline]
     fn site(&self, event: &Event) -> Site {
+        let is_nameless = matches!(event.kind, Kind::CacheAlloc | Kind::CacheAllocNode)
+            && !event.has(Column::Name);
+        if is_nameless {
+            return Site::Of(self.nameless.of(event));
+        }
         self.sites.get(event.stack as usize).copied().unwrap_or_default()
     }
 }
@@ -331,6 +342,7 @@ struct First {
     marks: Marks,
     areas: VmapStart,
     counts: FollowCounts,
+    overtaken: Vec<Overtaken>,
 }
 
 /// The first pass.
@@ -384,7 +396,35 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
     }
     let areas = areas.into_start();
     ground.vmap_samples = vmap_samples;
-    Ok(First { slabs: learning.learned, marks, areas, counts })
+    let mut first = First { slabs: learning.learned, marks, areas, counts, overtaken: Vec::new() };
+    first.overtaken = overtaken(recording, ground, &first)?;
+    Ok(first)
+}
+
+/// A pass between the two: which allocations were made before the events that precede theirs.
+fn overtaken(
+    recording: &Recording,
+    ground: &Ground,
+    first: &First,
+) -> Result<Vec<Overtaken>, ReplayError> {
+    let mut ground = ground.clone();
+    let mut found = Overtaking::new(&ground.caches, &first.slabs, ground.machine.cpus);
+    let mut follow = ground.follow();
+    follow.start_from(&first.marks, &first.slabs.places, &ground.caches, &mut found);
+    let mut names = Names::default();
+    for batch in recording.events()? {
+        let batch = batch?;
+        names.read(&batch, &ground.caches);
+        for event in batch.iter_only(SLAB_KINDS) {
+            found.begin_event();
+            let is_vector = ground.site(&event) == Site::Vector;
+            let step = step(&mut follow, &mut ground, &event, &mut names, &mut found);
+            if step != Step::SlabPages && !is_vector {
+                found.end_event(&event);
+            }
+        }
+    }
+    Ok(found.into_list())
 }
 
 /// What is missing, in whole sentences.

@@ -76,6 +76,8 @@ pub enum Site {
     Vector,
     /// The slab layer's own sheaves.
     Sheaf,
+    /// An allocation without a name (6.17 and older) whose caller takes from this cache.
+    Of(CacheId),
 }
 
 /// Every cache known so far.
@@ -206,6 +208,15 @@ impl Caches {
         }
         // A kernel without that kind serves it from the plain one.
         self.kmalloc[NORMAL][class]
+    }
+
+    /// The caches of that stride that are no kmalloc caches.
+    pub fn of_stride(&self, stride: u64) -> impl Iterator<Item = CacheId> {
+        let is_kmalloc = |name: &str| KINDS.iter().any(|kind| name.starts_with(kind));
+        let fitting = self.list.iter().enumerate().filter(move |(_, cache)| {
+            u64::from(cache.stride) == stride && !is_kmalloc(&cache.name)
+        });
+        fitting.map(|(index, _)| CacheId(index as u16))
     }
 
     /// The recorded kernel's flags.

@@ -3,14 +3,15 @@
 use kmemlab_trace::event::Event;
 use kmemlab_trace::snapshot::SlabRow;
 
-use super::Ground;
 use super::outcome::{CacheOutcome, Cause, SiteOutcome, SlabOutcome};
 use super::sums::{CacheCount, CacheSample, Held, SlabSums};
+use super::{First, Ground};
 use crate::policy::PolicySet;
 use crate::policy::slab::Host;
 use crate::slab::caches::{Cache, CacheId, Caches};
 use crate::slab::follow::{Follow, KernelSlab, NONE, Object, State, Watch};
 use crate::slab::learning::{BeforeSlab, Learned};
+use crate::slab::overtaken::Ahead;
 use crate::slab::policy::{Ask, CacheCounts, NO_TOKEN, PageRequest, SlabPolicy, Token};
 use crate::slab::samples::SlabSample;
 
@@ -63,7 +64,7 @@ const TICK_NS: u64 = 10_000_000;
 
 /// The listener of the second pass.
 #[derive(Debug)]
-pub(super) struct Drive {
+pub(super) struct Drive<'a> {
     policy: Box<dyn SlabPolicy>,
     /// By object row: where the policy put it.
     tokens: Vec<Token>,
@@ -98,10 +99,12 @@ pub(super) struct Drive {
     followed: (u64, u64, u64),
     last: Vec<(SlabRow, CacheCounts, u64)>,
     is_started: bool,
+    ahead: Ahead<'a, Token>,
 }
 
-impl Drive {
-    pub(super) fn new(ground: &Ground, learned: &Learned, set: &PolicySet) -> Self {
+impl<'a> Drive<'a> {
+    pub(super) fn new(ground: &Ground, first: &'a First, set: &PolicySet) -> Self {
+        let learned = &first.slabs;
         let (cpus, rules, page_bytes) = (ground.machine.cpus, ground.rules, ground.page_bytes);
         let policy = set.slab.make(&Host { cpus, rules, page_bytes });
         let mut drive = Self {
@@ -131,6 +134,7 @@ impl Drive {
             followed: (0, 0, 0),
             last: Vec::new(),
             is_started: false,
+            ahead: Ahead::new(&first.overtaken),
         };
         drive.learn(&ground.caches);
         drive.live = live_at_start(ground, learned);
@@ -181,6 +185,19 @@ impl Drive {
         if now > self.next_tick {
             self.policy.tick(now);
             self.next_tick = now + TICK_NS;
+        }
+    }
+
+    /// An event comes: allocations that it overtook are made first.
+    #[inline]
+    pub(super) fn begin_event(&mut self) {
+        self.ahead.begin_event();
+        while let Some(due) = self.ahead.next_due() {
+            let may_block = due.gfp & self.direct_reclaim != 0;
+            self.gfp = due.gfp;
+            let (cache, cpu, bytes) = (due.cache, usize::from(due.cpu), due.bytes);
+            let token = self.policy.alloc(&Ask { cache, cpu, bytes, may_block });
+            self.ahead.park(&due, token);
         }
     }
 
@@ -368,7 +385,7 @@ pub(super) fn nearest(before: u64, after: u64, wanted: u64) -> u64 {
     wanted.clamp(before.min(after), before.max(after))
 }
 
-impl Watch for Drive {
+impl Watch for Drive<'_> {
     fn created(&mut self, _: u32, slab: &KernelSlab, _: usize) {
         let (first, count) = (slab.first as usize, usize::from(slab.objects));
         if self.tokens.len() < first + count {
@@ -423,6 +440,10 @@ impl Watch for Drive {
             if object.was == State::Untouched {
                 self.untouched(slab, object.cache, cpu);
             }
+        }
+        if let Some(token) = self.ahead.take() {
+            self.tokens[object.number as usize] = token;
+            return;
         }
         let token = &mut self.tokens[object.number as usize];
         self.gfp = event.gfp;

@@ -20,7 +20,7 @@ use crate::vmap::drive::VmapDrive;
 #[derive(Debug)]
 pub(super) struct Layers<'a> {
     ground: Ground,
-    drive: Drive,
+    drive: Drive<'a>,
     follow: Follow<'a>,
     areas: VmapDrive<'a>,
     names: Names,
@@ -36,7 +36,7 @@ pub(super) struct Layers<'a> {
 
 impl<'a> Layers<'a> {
     pub(super) fn new(ground: &'a Ground, first: &'a First, set: &PolicySet) -> Self {
-        let mut drive = Drive::new(ground, &first.slabs, set);
+        let mut drive = Drive::new(ground, first, set);
         let areas = VmapDrive::new(ground.vmap(set), &ground.vmap_samples, &first.areas);
         let mut follow = ground.follow();
         follow.start_from(&first.marks, &first.slabs.places, &ground.caches, &mut drive);
@@ -71,6 +71,7 @@ impl<'a> Layers<'a> {
             return Step::Other;
         }
         self.drive.time(event.time.0, &self.ground);
+        self.drive.begin_event();
         let Self { follow, ground, names, drive, .. } = self;
         step(follow, ground, event, names, drive)
     }
