@@ -5,6 +5,7 @@
 //! [`policy::SlabPolicy`] then serves the same requests by its own rules, and its counts are
 //! compared with `/proc/slabinfo`.
 
+pub mod ahead;
 pub mod base;
 pub mod caches;
 pub mod classic;

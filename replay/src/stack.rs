@@ -20,7 +20,7 @@ use crate::slab::follow::{Follow, FollowCounts, Marks, Watch};
 use crate::slab::geometry::Parameters;
 use crate::slab::gfp::GfpBits;
 use crate::slab::learning::{Learned, Learning};
-use crate::slab::overtaken::{Overtaken, Overtaking};
+use crate::slab::overtaken::{Moments, Overtaking};
 use crate::slab::rules::SlabRules;
 use crate::slab::samples::{self, SlabSample};
 use crate::vmap;
@@ -342,7 +342,7 @@ struct First {
     marks: Marks,
     areas: VmapStart,
     counts: FollowCounts,
-    overtaken: Vec<Overtaken>,
+    moments: Moments,
 }
 
 /// The first pass.
@@ -396,17 +396,14 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
     }
     let areas = areas.into_start();
     ground.vmap_samples = vmap_samples;
-    let mut first = First { slabs: learning.learned, marks, areas, counts, overtaken: Vec::new() };
-    first.overtaken = overtaken(recording, ground, &first)?;
+    let mut first =
+        First { slabs: learning.learned, marks, areas, counts, moments: Moments::default() };
+    first.moments = moments(recording, ground, &first)?;
     Ok(first)
 }
 
-/// A pass between the two: which allocations were made before the events that precede theirs.
-fn overtaken(
-    recording: &Recording,
-    ground: &Ground,
-    first: &First,
-) -> Result<Vec<Overtaken>, ReplayError> {
+/// A pass between the two: which events do not stand where they took effect.
+fn moments(recording: &Recording, ground: &Ground, first: &First) -> Result<Moments, ReplayError> {
     let mut ground = ground.clone();
     let mut found = Overtaking::new(&ground.caches, &first.slabs, ground.machine.cpus);
     let mut follow = ground.follow();
@@ -424,7 +421,7 @@ fn overtaken(
             }
         }
     }
-    Ok(found.into_list())
+    Ok(found.into_moments())
 }
 
 /// What is missing, in whole sentences.

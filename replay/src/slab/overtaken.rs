@@ -1,12 +1,16 @@
-//! Allocations that other events overtook.
+//! Allocations and frees whose events do not stand where they took effect.
 //!
 //! The event of an allocation is written after the object was taken, and where the object is cleared
 //! first that takes a while. An interrupt that comes in between frees its objects before the event,
-//! and so does another processor: the order of the events is not that of the lists. What the kernel
-//! took tells it. A processor whose slab has free objects takes from no other, and one on whose stack
-//! an interrupt put a slab takes that one first: where it did neither, it had chosen before.
+//! and so does another processor, or another thread while this one waits for its new slab's pages. The
+//! event of a free is written before it (6.1 and later), and another processor may be done meanwhile.
+//! What the kernel took tells it. A processor whose slab has free objects takes from no other, and
+//! one on whose stack a slab was put takes that one first: where it did neither, it had chosen
+//! before; or the only free object there was not free yet.
 //!
 //! Only the moment of a request is corrected so, never where it is served.
+
+use std::collections::HashMap;
 
 use kmemlab_trace::event::Event;
 
@@ -31,6 +35,24 @@ pub struct Overtaken {
     pub gfp: u32,
 }
 
+/// A free that takes effect later than it was told.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Late {
+    /// The event that tells of it.
+    pub event: u32,
+    /// The event that it comes after.
+    pub until: u32,
+}
+
+/// What was found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Moments {
+    /// By the moment.
+    pub overtaken: Vec<Overtaken>,
+    /// By the event.
+    pub late: Vec<Late>,
+}
+
 /// What the events say of a slab.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fill {
@@ -42,12 +64,28 @@ struct Fill {
 /// A processor.
 #[derive(Clone, Debug, Default)]
 struct Processor {
-    /// The last event of a thread on it: nothing later than the choice that is looked for.
-    since: u32,
-    /// Slabs that interrupts put on its stack since: cache, slab, event.
+    /// Slabs that were put on its stack and not taken: cache, slab, event.
     pushed: Vec<(CacheId, u32, u32)>,
-    /// By cache: the slab that it took from last.
-    current: Vec<u32>,
+    /// By cache: the slab that it took from last, and the event.
+    current: Vec<(u32, u32)>,
+    /// The last free on it: slab, event, and who did it.
+    last_free: (u32, u32, Doer),
+}
+
+/// A thread, or the interrupts of a processor.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+struct Doer {
+    pid: u32,
+    interrupt_on: Option<u16>,
+}
+
+impl Doer {
+    fn of(event: &Event) -> Self {
+        if event.context.is_task() && event.pid.0 != 0 {
+            return Self { pid: event.pid.0, interrupt_on: None };
+        }
+        Self { pid: 0, interrupt_on: Some(event.cpu.0) }
+    }
 }
 
 /// Finds them.
@@ -56,10 +94,15 @@ pub struct Overtaking {
     number: u32,
     slabs: Vec<Fill>,
     cpus: Vec<Processor>,
+    /// The last event of each, and its processor.
+    last: HashMap<Doer, (u32, u16)>,
     left_free: Vec<u16>,
     has_sheaves: Vec<bool>,
-    found: Vec<Overtaken>,
+    found: Moments,
 }
+
+/// Slabs of a stack that are remembered: more than any processor's stack holds.
+const MAX_PUSHED: usize = 256;
 
 impl Overtaking {
     /// Before the first event.
@@ -69,9 +112,10 @@ impl Overtaking {
             number: 0,
             slabs: Vec::new(),
             cpus: vec![Processor::default(); cpus.max(1)],
+            last: HashMap::new(),
             left_free: learned.before.iter().map(|slab| slab.free).collect(),
             has_sheaves: caches.list().iter().map(|cache| cache.sheaf > 0).collect(),
-            found: Vec::new(),
+            found: Moments::default(),
         }
     }
 
@@ -80,19 +124,17 @@ impl Overtaking {
         self.number = self.number.saturating_add(1);
     }
 
-    /// An event of a thread was gone through, which is no part of an allocation under way.
+    /// An event was gone through that is no part of an allocation under way.
     pub fn end_event(&mut self, event: &Event) {
-        let cpu = self.cpu(event);
-        if event.context.is_task() {
-            self.cpus[cpu].since = self.number;
-            self.cpus[cpu].pushed.clear();
-        }
+        self.last.insert(Doer::of(event), (self.number, event.cpu.0));
     }
 
-    /// What was found, by the moment.
+    /// What was found.
     #[must_use]
-    pub fn into_list(mut self) -> Vec<Overtaken> {
-        self.found.sort_unstable();
+    pub fn into_moments(mut self) -> Moments {
+        self.found.overtaken.sort_unstable();
+        self.found.late.sort_unstable();
+        self.found.late.dedup_by_key(|late| late.event);
         self.found
     }
 
@@ -108,23 +150,49 @@ impl Overtaking {
         &mut self.slabs[place]
     }
 
-    /// The first event that this allocation cannot have come after.
-    fn moment(&self, cpu: usize, object: &Object) -> Option<u32> {
-        let processor = &self.cpus[cpu];
-        let current = processor.current.get(object.cache.index()).copied().unwrap_or(NONE);
-        if current == object.slab {
+    fn current(&self, cpu: usize, cache: CacheId) -> (u32, u32) {
+        self.cpus[cpu].current.get(cache.index()).copied().unwrap_or((NONE, 0))
+    }
+
+    /// The first event that this allocation cannot have come after. It came after its thread's last
+    /// event and after the processor's slab was used up; a thread that changed processors is not
+    /// looked at.
+    fn moment(&self, cpu: usize, object: &Object, event: &Event) -> Option<u32> {
+        let (since, on) = self.last.get(&Doer::of(event)).copied()?;
+        if on != event.cpu.0 || !event.context.is_task() {
             return None;
         }
-        let refilled = self.slabs.get(current as usize).filter(|fill| fill.free > 0);
-        let refilled = refilled.map(|fill| fill.refilled).filter(|at| *at > processor.since);
-        let mine = || processor.pushed.iter().filter(|(cache, ..)| *cache == object.cache);
-        let is_pushed = mine().any(|(_, slab, _)| *slab == object.slab);
-        let pushed = mine().map(|(.., at)| *at).next().filter(|_| !is_pushed);
-        refilled.into_iter().chain(pushed).min()
+        let (current, used) = self.current(cpu, object.cache);
+        let since = since.max(used);
+        let refilled = self.slabs.get(current as usize);
+        let refilled = refilled.filter(|fill| fill.free > 0).map(|fill| fill.refilled);
+        let later = |(cache, _, at): &&(CacheId, u32, u32)| *cache == object.cache && *at > since;
+        let pushed = || self.cpus[cpu].pushed.iter().filter(later);
+        let is_pushed = pushed().any(|(_, slab, _)| *slab == object.slab);
+        let pushed = pushed().map(|(.., at)| *at).min().filter(|_| !is_pushed);
+        refilled.filter(|at| *at > since).into_iter().chain(pushed).min()
+    }
+
+    /// The processor left its slab although objects in it are told to be free: each of them must be
+    /// the last thing that another processor was seen to do.
+    fn note_late(&mut self, cpu: usize, cache: CacheId) {
+        let (left, _) = self.current(cpu, cache);
+        let free = self.slabs.get(left as usize).map_or(0, |fill| usize::from(fill.free));
+        let is_last = |it: &Processor| {
+            let (slab, event, doer) = it.last_free;
+            slab == left && self.last.get(&doer).is_some_and(|(last, _)| *last == event)
+        };
+        let others = self.cpus.iter().enumerate().filter(|(other, _)| *other != cpu);
+        let late: Vec<u32> =
+            others.filter(|(_, it)| is_last(it)).map(|(_, it)| it.last_free.1).collect();
+        if free > 0 && late.len() == free {
+            let until = self.number;
+            self.found.late.extend(late.into_iter().map(|event| Late { event, until }));
+        }
     }
 
     fn is_current(&self, cache: CacheId, slab: u32) -> bool {
-        self.cpus.iter().any(|cpu| cpu.current.get(cache.index()) == Some(&slab))
+        (0..self.cpus.len()).any(|cpu| self.current(cpu, cache).0 == slab)
     }
 }
 
@@ -140,9 +208,9 @@ impl Watch for Overtaking {
     fn destroyed(&mut self, number: u32, slab: &KernelSlab, _: &[State], _: usize) {
         for cpu in &mut self.cpus {
             if let Some(current) = cpu.current.get_mut(slab.cache.index())
-                && *current == number
+                && current.0 == number
             {
-                *current = NONE;
+                current.0 = NONE;
             }
             cpu.pushed.retain(|(_, pushed, _)| *pushed != number);
         }
@@ -150,14 +218,16 @@ impl Watch for Overtaking {
 
     fn alloc(&mut self, object: Object, slab: &KernelSlab, event: &Event) {
         let (cpu, cache) = (self.cpu(event), object.cache);
-        if self.has_sheaves.get(cache.index()) != Some(&true)
-            && event.context.is_task()
-            && let Some(moment) = self.moment(cpu, &object)
-        {
-            let bytes = event.bytes_requested.min(u64::from(u32::MAX)) as u32;
-            let (gfp, cpu) = (event.gfp, event.cpu.0);
-            let event = self.number;
-            self.found.push(Overtaken { moment, event, cache, cpu, bytes, gfp });
+        let has_sheaves = self.has_sheaves.get(cache.index()) == Some(&true);
+        if !has_sheaves && self.current(cpu, cache).0 != object.slab {
+            if let Some(moment) = self.moment(cpu, &object, event) {
+                let bytes = event.bytes_requested.min(u64::from(u32::MAX)) as u32;
+                let (gfp, cpu) = (event.gfp, event.cpu.0);
+                let event = self.number;
+                self.found.overtaken.push(Overtaken { moment, event, cache, cpu, bytes, gfp });
+            } else {
+                self.note_late(cpu, cache);
+            }
         }
         let was_free = match object.was {
             State::Free => true,
@@ -169,73 +239,32 @@ impl Watch for Overtaking {
         };
         let fill = self.fill(object.slab);
         fill.free = fill.free.saturating_sub(u16::from(was_free));
-        let current = &mut self.cpus[cpu].current;
-        if current.len() <= cache.index() {
-            current.resize(cache.index() + 1, NONE);
+        let number = self.number;
+        let processor = &mut self.cpus[cpu];
+        processor.pushed.retain(|(_, pushed, _)| *pushed != object.slab);
+        if processor.current.len() <= cache.index() {
+            processor.current.resize(cache.index() + 1, (NONE, 0));
         }
-        current[cache.index()] = object.slab;
+        processor.current[cache.index()] = (object.slab, number);
     }
 
     fn free(&mut self, object: Object, _: &KernelSlab, event: &Event) {
-        let number = self.number;
+        let (number, cpu) = (self.number, self.cpu(event));
         let fill = self.fill(object.slab);
         let was_full = fill.free == 0;
         fill.free = fill.free.saturating_add(u16::from(object.was != State::Free));
-        if !was_full {
-            return;
+        if was_full {
+            fill.refilled = number;
         }
-        fill.refilled = number;
-        if !event.context.is_task() && !self.is_current(object.cache, object.slab) {
-            let cpu = self.cpu(event);
-            self.cpus[cpu].pushed.push((object.cache, object.slab, number));
+        let is_pushed = was_full && !self.is_current(object.cache, object.slab);
+        let processor = &mut self.cpus[cpu];
+        processor.last_free = (object.slab, number, Doer::of(event));
+        if is_pushed {
+            if processor.pushed.len() >= MAX_PUSHED {
+                processor.pushed.remove(0);
+            }
+            processor.pushed.push((object.cache, object.slab, number));
         }
-    }
-}
-
-/// Goes through the list while the events pass.
-#[derive(Clone, Debug)]
-pub struct Ahead<'a, T> {
-    list: &'a [Overtaken],
-    number: u32,
-    parked: Vec<(u32, T)>,
-}
-
-impl<'a, T: Copy> Ahead<'a, T> {
-    /// Before the first event.
-    #[must_use]
-    pub fn new(list: &'a [Overtaken]) -> Self {
-        Self { list, number: 0, parked: Vec::new() }
-    }
-
-    /// The next event comes.
-    pub fn begin_event(&mut self) {
-        self.number = self.number.saturating_add(1);
-    }
-
-    /// An allocation that is due before this event.
-    #[inline]
-    pub fn next_due(&mut self) -> Option<Overtaken> {
-        let (first, rest) = self.list.split_first()?;
-        if first.moment > self.number {
-            return None;
-        }
-        self.list = rest;
-        Some(*first)
-    }
-
-    /// Keeps what it got until its event comes.
-    pub fn park(&mut self, of: &Overtaken, token: T) {
-        self.parked.push((of.event, token));
-    }
-
-    /// What the allocation that this event tells of got before.
-    #[inline]
-    pub fn take(&mut self) -> Option<T> {
-        if self.parked.is_empty() {
-            return None;
-        }
-        let place = self.parked.iter().position(|(event, _)| *event == self.number)?;
-        Some(self.parked.swap_remove(place).1)
     }
 }
 
@@ -271,7 +300,7 @@ mod tests {
 
         fn event(&mut self, cpu: u16, context: u8, slab: u32, is_alloc: bool, was: State) -> u32 {
             let kind = if is_alloc { Kind::CacheAlloc } else { Kind::CacheFree };
-            let mut event = Event::new(kind, Nanos(0), Cpu(cpu), Pid(7));
+            let mut event = Event::new(kind, Nanos(0), Cpu(cpu), Pid(7 + u32::from(cpu)));
             event.context = Context(context);
             let object = Object { slab, number: slab * 2, cache: PROBE, was };
             self.0.begin_event();
@@ -293,7 +322,7 @@ mod tests {
         }
 
         fn found(self) -> Vec<(u32, u32)> {
-            self.0.into_list().iter().map(|it| (it.moment, it.event)).collect()
+            self.0.into_moments().overtaken.iter().map(|it| (it.moment, it.event)).collect()
         }
     }
 
@@ -347,19 +376,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_ahead_is_handed_out_with_its_own_event() {
-        let (moment, event) = (2, 4);
-        let due = Overtaken { moment, event, cache: PROBE, cpu: 0, bytes: 8, gfp: 0 };
-        let list = [due];
-        let mut ahead = Ahead::new(&list);
-        ahead.begin_event();
-        assert_eq!(ahead.next_due(), None);
-        ahead.begin_event();
-        assert_eq!(ahead.next_due(), Some(due));
-        ahead.park(&due, 11_u32);
-        assert_eq!(ahead.take(), None);
-        ahead.begin_event();
-        ahead.begin_event();
-        assert_eq!(ahead.take(), Some(11));
+    fn a_free_that_another_processor_passed_by_takes_effect_later() {
+        // `__slab_free` of the only free object in slab 2, which processor 0 leaves all the same;
+        // `kmem_cache_free` tells before it.
+        let mut scene = Scene::new();
+        scene.free(0, 0, 0);
+        scene.alloc(0, 0);
+        let freed = scene.free(1, 0, 0);
+        scene.event(0, 0, 1, false, State::Free);
+        let told = scene.alloc(0, 1);
+        assert_eq!(scene.0.clone().into_moments().late, [Late { event: freed, until: told }]);
+        assert_eq!(scene.found(), []);
     }
 }

@@ -8,10 +8,10 @@ use super::sums::{CacheCount, CacheSample, Held, SlabSums};
 use super::{First, Ground};
 use crate::policy::PolicySet;
 use crate::policy::slab::Host;
+use crate::slab::ahead::Ahead;
 use crate::slab::caches::{Cache, CacheId, Caches};
 use crate::slab::follow::{Follow, KernelSlab, NONE, Object, State, Watch};
 use crate::slab::learning::{BeforeSlab, Learned};
-use crate::slab::overtaken::Ahead;
 use crate::slab::policy::{Ask, CacheCounts, NO_TOKEN, PageRequest, SlabPolicy, Token};
 use crate::slab::samples::SlabSample;
 
@@ -134,7 +134,7 @@ impl<'a> Drive<'a> {
             followed: (0, 0, 0),
             last: Vec::new(),
             is_started: false,
-            ahead: Ahead::new(&first.overtaken),
+            ahead: Ahead::new(&first.moments),
         };
         drive.learn(&ground.caches);
         drive.live = live_at_start(ground, learned);
@@ -198,6 +198,14 @@ impl<'a> Drive<'a> {
             let (cache, cpu, bytes) = (due.cache, usize::from(due.cpu), due.bytes);
             let token = self.policy.alloc(&Ask { cache, cpu, bytes, may_block });
             self.ahead.park(&due, token);
+        }
+    }
+
+    /// Frees that take effect after this event only.
+    #[inline]
+    pub(super) fn end_event(&mut self) {
+        while let Some(held) = self.ahead.release() {
+            self.policy.free(held.token, held.cache, held.cpu);
         }
     }
 
@@ -474,7 +482,7 @@ impl Watch for Drive<'_> {
             }
         };
         self.tokens[place] = NO_TOKEN;
-        if token != NO_TOKEN {
+        if token != NO_TOKEN && !self.ahead.hold(token, object.cache, cpu) {
             self.policy.free(token, object.cache, cpu);
         }
     }

@@ -73,7 +73,9 @@ impl<'a> Layers<'a> {
         self.drive.time(event.time.0, &self.ground);
         self.drive.begin_event();
         let Self { follow, ground, names, drive, .. } = self;
-        step(follow, ground, event, names, drive)
+        let found = step(follow, ground, event, names, drive);
+        self.drive.end_event();
+        found
     }
 
     /// Nobody serves the layers' requests for pages.
