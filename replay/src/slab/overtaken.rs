@@ -8,6 +8,10 @@
 //! one on whose stack a slab was put takes that one first: where it did neither, it had chosen
 //! before; or the only free object there was not free yet.
 //!
+//! An object that is freed while free was allocated in bulk, without an event. A processor takes all
+//! that is free in a slab before it goes on to another: so the object was taken when, after it was
+//! last free, the first other object of its slab was, or when its slab was made.
+//!
 //! Only the moment of a request is corrected so, never where it is served.
 
 use std::collections::HashMap;
@@ -29,9 +33,9 @@ pub struct Overtaken {
     pub cache: CacheId,
     /// Where.
     pub cpu: u16,
-    /// Its size in bytes.
+    /// Its size in bytes; 0 when no event tells it.
     pub bytes: u32,
-    /// Its flags.
+    /// Its flags; 0 when no event tells them.
     pub gfp: u32,
 }
 
@@ -59,6 +63,14 @@ struct Fill {
     free: u16,
     /// The event that freed an object of it when it was full.
     refilled: u32,
+}
+
+/// An allocation.
+#[derive(Clone, Copy, Debug, Default)]
+struct Alloc {
+    event: u32,
+    gfp: u32,
+    cpu: u16,
 }
 
 /// A processor.
@@ -98,6 +110,10 @@ pub struct Overtaking {
     last: HashMap<Doer, (u32, u16)>,
     left_free: Vec<u16>,
     has_sheaves: Vec<bool>,
+    /// By slab: its objects that became free since something was last taken from it.
+    waiting: Vec<Vec<u32>>,
+    /// By object: the first allocation from its slab since it was free, or its slab's making.
+    beside: Vec<Alloc>,
     found: Moments,
 }
 
@@ -115,6 +131,8 @@ impl Overtaking {
             last: HashMap::new(),
             left_free: learned.before.iter().map(|slab| slab.free).collect(),
             has_sheaves: caches.list().iter().map(|cache| cache.sheaf > 0).collect(),
+            waiting: Vec::new(),
+            beside: Vec::new(),
             found: Moments::default(),
         }
     }
@@ -191,18 +209,58 @@ impl Overtaking {
         }
     }
 
+    /// The slab has new objects.
+    fn forget(&mut self, number: u32, slab: &KernelSlab) {
+        let (place, end) = (number as usize, slab.first as usize + usize::from(slab.objects));
+        if self.waiting.len() <= place {
+            self.waiting.resize(place + 1, Vec::new());
+        }
+        if self.beside.len() < end {
+            self.beside.resize(end, Alloc::default());
+        }
+        self.waiting[place].clear();
+        self.beside[slab.first as usize..end].fill(Alloc::default());
+    }
+
+    /// Something was taken from a slab.
+    fn note_beside(&mut self, object: &Object, event: &Event) {
+        let taken = Alloc { event: self.number, gfp: event.gfp, cpu: event.cpu.0 };
+        for waiting in self.waiting[object.slab as usize].drain(..) {
+            self.beside[waiting as usize] = taken;
+        }
+        self.beside[object.number as usize] = Alloc::default();
+    }
+
+    /// An object is freed that was not seen to be allocated.
+    fn note_bulk(&mut self, object: &Object, slab: &KernelSlab) {
+        let taken = self.beside[object.number as usize];
+        if taken.event > 0 && self.has_sheaves.get(object.cache.index()) != Some(&true) {
+            let (moment, event, bytes) = (taken.event + 1, self.number, 0);
+            let (cache, cpu, gfp) = (slab.cache, taken.cpu, taken.gfp);
+            self.found.overtaken.push(Overtaken { moment, event, cache, cpu, bytes, gfp });
+        }
+    }
+
     fn is_current(&self, cache: CacheId, slab: u32) -> bool {
         (0..self.cpus.len()).any(|cpu| self.current(cpu, cache).0 == slab)
     }
 }
 
 impl Watch for Overtaking {
-    fn created(&mut self, number: u32, slab: &KernelSlab, _: usize) {
+    fn created(&mut self, number: u32, slab: &KernelSlab, cpu: usize) {
         let free = match slab.before {
             NONE => slab.objects,
             before => self.left_free.get(before as usize).copied().unwrap_or(0),
         };
         *self.fill(number) = Fill { free, refilled: 0 };
+        self.forget(number, slab);
+        if slab.before == NONE {
+            let objects = slab.first..slab.first + u32::from(slab.objects);
+            self.waiting[number as usize].extend(objects);
+            let made = Alloc { event: self.number, gfp: 0, cpu: cpu as u16 };
+            let (first, count) = (slab.first as usize, usize::from(slab.objects));
+            self.beside[first..first + count].fill(made);
+        }
     }
 
     fn destroyed(&mut self, number: u32, slab: &KernelSlab, _: &[State], _: usize) {
@@ -229,6 +287,7 @@ impl Watch for Overtaking {
                 self.note_late(cpu, cache);
             }
         }
+        self.note_beside(&object, event);
         let was_free = match object.was {
             State::Free => true,
             State::Untouched => {
@@ -248,8 +307,13 @@ impl Watch for Overtaking {
         processor.current[cache.index()] = (object.slab, number);
     }
 
-    fn free(&mut self, object: Object, _: &KernelSlab, event: &Event) {
+    fn free(&mut self, object: Object, slab: &KernelSlab, event: &Event) {
         let (number, cpu) = (self.number, self.cpu(event));
+        if object.was == State::Free {
+            self.note_bulk(&object, slab);
+        }
+        self.beside[object.number as usize] = Alloc::default();
+        self.waiting[object.slab as usize].push(object.number);
         let fill = self.fill(object.slab);
         let was_full = fill.free == 0;
         fill.free = fill.free.saturating_add(u16::from(object.was != State::Free));
@@ -387,5 +451,23 @@ mod tests {
         let told = scene.alloc(0, 1);
         assert_eq!(scene.0.clone().into_moments().late, [Late { event: freed, until: told }]);
         assert_eq!(scene.found(), []);
+    }
+
+    #[test]
+    fn what_was_taken_in_bulk_was_taken_beside_what_is_told() {
+        // `kmem_cache_alloc_bulk` after the one allocation that is told (`mas_alloc_nodes`, 6.1).
+        let mut scene = Scene::new();
+        scene.0.created(3, &slab_of(3), 1);
+        let told = scene.alloc(1, 3);
+        scene.alloc(1, 2);
+        let mut event = Event::new(Kind::CacheFree, Nanos(0), Cpu(0), Pid(7));
+        event.context = Context(Context::SOFTIRQ);
+        let object = Object { slab: 3, number: 7, cache: PROBE, was: State::Free };
+        scene.0.begin_event();
+        scene.0.free(object, &slab_of(3), &event);
+        let freed = scene.0.number;
+        let found = scene.0.into_moments().overtaken;
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].moment, found[0].event, found[0].cpu), (told + 1, freed, 1));
     }
 }

@@ -194,8 +194,9 @@ impl<'a> Drive<'a> {
         self.ahead.begin_event();
         while let Some(due) = self.ahead.next_due() {
             let may_block = due.gfp & self.direct_reclaim != 0;
-            self.gfp = due.gfp;
-            let (cache, cpu, bytes) = (due.cache, usize::from(due.cpu), due.bytes);
+            self.gfp = if due.gfp == 0 { self.gfp } else { due.gfp };
+            let (cache, cpu) = (due.cache, usize::from(due.cpu));
+            let bytes = if due.bytes > 0 { due.bytes } else { self.strides[cache.index()] };
             let token = self.policy.alloc(&Ask { cache, cpu, bytes, may_block });
             self.ahead.park(&due, token);
         }
@@ -474,7 +475,8 @@ impl Watch for Drive<'_> {
             State::Free => {
                 recorded.hidden_allocs += 1;
                 let bytes = self.strides[object.cache.index()];
-                self.policy.alloc(&Ask { cache: object.cache, cpu, bytes, may_block: true })
+                let ask = Ask { cache: object.cache, cpu, bytes, may_block: true };
+                self.ahead.take().unwrap_or_else(|| self.policy.alloc(&ask))
             }
             State::Live | State::Owed => {
                 self.live = self.live.saturating_sub(1);
