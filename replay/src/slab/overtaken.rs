@@ -1,16 +1,16 @@
 //! Allocations and frees whose events do not stand where they took effect.
 //!
-//! The event of an allocation is written after the object was taken, and where the object is cleared
-//! first that takes a while. An interrupt that comes in between frees its objects before the event,
-//! and so does another processor, or another thread while this one waits for its new slab's pages. The
-//! event of a free is written before it (6.1 and later), and another processor may be done meanwhile.
-//! What the kernel took tells it. A processor whose slab has free objects takes from no other, and
-//! one on whose stack a slab was put takes that one first: where it did neither, it had chosen
-//! before; or the only free object there was not free yet.
+//! The event of an allocation is written after the object was taken, and where the object is
+//! cleared first that takes a while. An interrupt that comes in between frees its objects before
+//! the event, and so does another processor, or another thread while this one waits for its new
+//! slab's pages. The event of a free is written before it (6.1 and later), and another processor
+//! may be done meanwhile. What the kernel took tells it. A processor whose slab has free objects
+//! takes from no other, and one on whose stack a slab was put takes that one first: where it did
+//! neither, it had chosen before; or the only free object there was not free yet.
 //!
-//! An object that is freed while free was allocated in bulk, without an event. A processor takes all
-//! that is free in a slab before it goes on to another: so the object was taken when, after it was
-//! last free, the first other object of its slab was, or when its slab was made.
+//! An object that is freed while free was allocated in bulk, without an event. A processor takes
+//! all that is free in a slab before it goes on to another: so the object was taken when, after
+//! it was last free, the first other object of its slab was, or when its slab was made.
 //!
 //! Only the moment of a request is corrected so, never where it is served.
 
@@ -405,7 +405,7 @@ mod tests {
 
     #[test]
     fn an_interrupt_that_fills_the_stack_overtook_what_is_not_taken_from_there() {
-        // `put_cpu_partial` puts slab 0 on top of processor 0's stack, `___slab_alloc` takes the top.
+        // `put_cpu_partial` puts slab 0 on processor 0's stack, `___slab_alloc` takes the top.
         let mut scene = Scene::new();
         let freed = scene.free(0, Context::SOFTIRQ, 0);
         scene.free(0, Context::SOFTIRQ, 0);
