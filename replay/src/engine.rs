@@ -23,6 +23,7 @@ mod emptied;
 mod habits;
 mod inputs;
 mod kernel;
+mod kswapd;
 mod lengths;
 mod lists;
 mod losses;
@@ -48,6 +49,8 @@ const KINDS: u64 = mirror::KINDS
     | Kind::KswapdWakeup.bit()
     | Kind::KswapdWake.bit()
     | Kind::KswapdSleep.bit();
+/// Events of kswapd's own work.
+const KSWAPD_KINDS: u64 = Kind::KswapdWake.bit() | Kind::KswapdSleep.bit();
 
 /// How a replay is to run.
 #[derive(Clone, Debug, Default)]
@@ -208,8 +211,12 @@ fn learn(
 ) -> Result<Learned, ReplayError> {
     let mut mirror = Mirror::learning(machine, seed);
     let mut worker = Worker::new(machine.cpus, 0, None);
+    let mut kswapd = kswapd::KswapdWork::default();
     for batch in recording.events()? {
-        for event in batch?.iter_only(mirror::KINDS) {
+        for event in batch?.iter_only(mirror::KINDS | KSWAPD_KINDS) {
+            if kswapd.watch(&event) {
+                continue;
+            }
             lengths.watch(&event, &mirror);
             mirror.step(&event);
             worker.watch(&event);
@@ -217,6 +224,7 @@ fn learn(
     }
     let mut learned = mirror.into_learned();
     learned.worker_ns = worker.first_run_ns();
+    learned.kswapd_done = kswapd.into_list();
     Ok(learned)
 }
 
@@ -235,6 +243,7 @@ struct Replay<'a> {
     emptied: Emptied,
     lengths: Lengths,
     learned: Learned,
+    next_done: usize,
     inputs: Vec<Input>,
     names: Vec<String>,
     samples: Peekable<BuddySamples>,
@@ -288,6 +297,7 @@ impl<'a> Replay<'a> {
             emptied: Emptied::default(),
             lengths,
             learned,
+            next_done: 0,
             inputs: Vec::new(),
             names: Vec::new(),
             samples: recording.buddyinfo()?.peekable(),
@@ -341,6 +351,10 @@ impl<'a> Replay<'a> {
             self.begin_models();
         }
         self.last_event = time;
+        while self.learned.kswapd_done.get(self.next_done).is_some_and(|done| time > *done) {
+            self.inputs.push(Input::Kswapd { awake: false });
+            self.next_done += 1;
+        }
         let fate = self.upper_event(event);
         if fate != Fate::Object {
             self.page_event(event, fate);

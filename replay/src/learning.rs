@@ -43,6 +43,8 @@ impl Bits {
 /// Facts about the starting state.
 #[derive(Clone, Debug, Default)]
 pub struct Learned {
+    /// When kswapd was done with its work, each time before it slept, rising.
+    pub(crate) kswapd_done: Vec<u64>,
     /// Type of each pageblock, where an event named it.
     types: Vec<u8>,
     /// Type of the list on which a free block of the start was, where that need not be its

@@ -5,6 +5,7 @@
 //! [`policy::SlabPolicy`] then serves the same requests by its own rules, and its counts are
 //! compared with `/proc/slabinfo`.
 
+pub mod ahead;
 pub mod aliases;
 pub mod caches;
 pub mod classic;
@@ -13,6 +14,7 @@ mod frames;
 pub mod geometry;
 pub mod learning;
 mod numbers;
+pub mod overtaken;
 pub mod policy;
 pub mod rules;
 pub mod samples;

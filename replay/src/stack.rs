@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use kmemlab_trace::direct_map::{self, DirectMap};
-use kmemlab_trace::event::{Event, Kind};
+use kmemlab_trace::event::{Column, Event, Kind};
 use kmemlab_trace::format;
 use kmemlab_trace::reader::Recording;
 use kmemlab_trace::snapshot::SlabDetailRow;
@@ -21,6 +21,7 @@ use crate::slab::follow::{Follow, FollowCounts, Marks, Watch};
 use crate::slab::geometry::Parameters;
 use crate::slab::gfp::GfpBits;
 use crate::slab::learning::{Learned, Learning, SlabTraffic};
+use crate::slab::overtaken::{Moments, Overtaking};
 use crate::slab::rules::SlabRules;
 use crate::slab::samples::{self, SlabSample};
 use crate::slab::unseen::{Arrival, LateSlab, Missing, Unseen, UnseenPages};
@@ -33,6 +34,7 @@ use crate::vmap::start::{VmapLearning, VmapStart};
 mod drive;
 mod kernel;
 mod layers;
+mod nameless;
 mod names;
 mod outcome;
 mod recorded;
@@ -43,6 +45,7 @@ mod sums;
 
 pub use crate::vmap::drive::VmapOutcome;
 use layers::Layers;
+use nameless::Nameless;
 use names::Names;
 pub use outcome::{CacheOutcome, Cause, SiteOutcome, SlabOutcome, StackOutcome, StackRun};
 use routes::Callers;
@@ -96,6 +99,7 @@ struct Ground {
     sites: Vec<Site>,
     /// Where merged caches are to be apart: who asks them.
     callers: Option<Callers>,
+    nameless: Nameless,
     base: Option<DirectMap>,
     samples: Vec<SlabSample>,
     vmap_samples: Vec<VmapSample>,
@@ -137,6 +141,7 @@ impl Ground {
             page_bytes,
             caches,
             sites: sites::read(recording, rules.vector_site)?,
+            nameless: Nameless::default(),
             base: None,
             callers: None,
             samples,
@@ -146,6 +151,7 @@ impl Ground {
             has_pages: recorded(Kind::PageAlloc.name()),
             has_objects: recorded(Kind::CacheAlloc.name()),
         };
+        ground.nameless = Nameless::read(recording, &mut ground.caches, &ground.samples)?;
         ground.base = base_of(recording)?;
         Ok(ground)
     }
@@ -171,6 +177,11 @@ impl Ground {
 
     #[inline]
     fn site(&self, event: &Event) -> Site {
+        let is_nameless = matches!(event.kind, Kind::CacheAlloc | Kind::CacheAllocNode)
+            && !event.has(Column::Name);
+        if is_nameless {
+            return Site::Of(self.nameless.of(event));
+        }
         self.sites.get(event.stack as usize).copied().unwrap_or_default()
     }
 }
@@ -331,6 +342,7 @@ struct First {
     unseen: Unseen,
     areas: VmapStart,
     counts: FollowCounts,
+    moments: Moments,
 }
 
 /// The first pass.
@@ -385,7 +397,44 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
     let areas = areas.into_start();
     ground.vmap_samples = vmap_samples;
     let unseen = unseen(recording, ground, &mut learning, found, &until_sample)?;
-    Ok(First { slabs: learning.learned, marks, unseen, areas, counts })
+    let (slabs, moments) = (learning.learned, Moments::default());
+    let mut first = First { slabs, marks, unseen, areas, counts, moments };
+    first.moments = moments_of(recording, ground, &first)?;
+    Ok(first)
+}
+
+/// A pass between the two: which events do not stand where they took effect.
+fn moments_of(
+    recording: &Recording,
+    ground: &Ground,
+    first: &First,
+) -> Result<Moments, ReplayError> {
+    let mut ground = ground.clone();
+    let mut found = Overtaking::new(&ground.caches, &first.slabs, ground.machine.cpus);
+    let mut follow = ground.follow();
+    let places = &first.slabs.places;
+    follow.start_from(&first.marks, places, &first.unseen, &ground.caches, &mut found);
+    let mut names = Names::default();
+    let mut arrivals = first.unseen.arrivals.as_slice();
+    for batch in recording.events()? {
+        let batch = batch?;
+        names.read(&batch, &ground.caches);
+        for event in batch.iter_only(SLAB_KINDS) {
+            while let Some((next, rest)) = arrivals.split_first()
+                && next.at_ns <= event.time.0
+            {
+                follow.arrive(next, &ground.caches, &mut found);
+                arrivals = rest;
+            }
+            found.begin_event();
+            let is_vector = ground.site(&event) == Site::Vector;
+            let step = step(&mut follow, &mut ground, &event, &mut names, &mut found);
+            if step != Step::SlabPages && !is_vector {
+                found.end_event(&event);
+            }
+        }
+    }
+    Ok(found.into_moments())
 }
 
 /// What came without an event, dated.

@@ -314,6 +314,26 @@ fn a_second_pass_lets_pages_leave_in_bulk_together() {
 }
 
 #[test]
+fn a_block_that_a_fallback_took_stood_at_the_head_of_its_list() {
+    // __rmqueue_fallback() up to 6.9: mm_page_alloc_extfrag, then zone_locked, of the list's head.
+    let machine = machine(16, "6.1.192");
+    let mut seed = Seed::new(&machine);
+    for pfn in [2048, 4096, 6144] {
+        let (stamp, page_use) = (Stamp::default(), PageUse::Free);
+        seed.add(&PageRun { stamp, pfn: Pfn(pfn), pages: 1024, page_use }, &machine);
+    }
+    let mirror = Mirror::learning(&machine, seed.clone());
+    let mut first = Bench { mirror, time: 1, pid: 7, cpu: 0 };
+    for pfn in [4096, 6144] {
+        first.fallback(pfn, (0, 10), (UNMOVABLE, MOVABLE));
+        first.zone_locked(pfn, 0, UNMOVABLE);
+    }
+    let learned = first.mirror.into_learned();
+    let second = Mirror::new(&machine, seed, Some(&learned));
+    assert_eq!(list(second.memory(), 10, MOVABLE), [4096, 6144, 2048]);
+}
+
+#[test]
 fn one_free_past_the_lists_tells_for_all_of_its_interrupt() {
     // free_one_page(): the interrupted section holds the lists' lock for the whole interrupt.
     let machine = machine(16, "6.18.0");

@@ -11,6 +11,9 @@ cd /tmp
 stty -F /dev/ttyS1 raw -echo
 argument() { sed -n "s/.*\<$1=\([^ ]*\).*/\1/p" /proc/cmdline; }
 release=$(argument release)
+load=$(argument load)
+options="--anonymous --ring $(argument ring)"
+[ "$(argument detail)" = yes ] && options="$options --slab-detail"
 
 # Fills memory with two files, a piece of each in turn, and removes one of them: what is free is in
 # small blocks, and requests of a type whose own blocks are used up must take from another.
@@ -25,8 +28,18 @@ break_up() {
 }
 
 record() {
-    break_up
-    kmemlab record --anonymous -o "guest-$release.kmt" -- sh /load 2>&1
+    case $load in
+    shell)
+        break_up
+        # shellcheck disable=SC2086
+        kmemlab record $options -o "guest-$release.kmt" -- sh /load 2>&1
+        ;;
+    *)
+        # shellcheck disable=SC2086
+        kmemlab record $options -o "guest-$release.kmt" -- \
+            guest-load "$load" "$(argument seconds)" 2>&1
+        ;;
+    esac
     tar -cf /dev/ttyS1 "guest-$release.kmt"
 }
 

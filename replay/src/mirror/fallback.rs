@@ -55,6 +55,10 @@ impl Mirror {
         if self.seed.phase(pfn, event.time.0) == Phase::Before {
             return;
         }
+        // It stood at the head of its list, which it is about to leave.
+        if let Some((head, _)) = self.memory.block_at(pfn) {
+            self.learn_taken(head);
+        }
         // The type told is that of the list; the pageblock's was likely the same if it changed.
         self.learn_list(pfn, event.other_migrate);
         if event.flag != 0 {

@@ -223,7 +223,8 @@ impl Model {
         }
     }
 
-    /// kswapd went to sleep: its boost is paid back and the zones are no longer under reclaim.
+    /// kswapd is done: the boost is paid back and the zones are no longer under reclaim
+    /// (`balance_pgdat`).
     pub fn kswapd_slept(&mut self) {
         self.reclaiming = false;
         self.kswapd_waits = true;
@@ -238,9 +239,9 @@ impl Model {
         self.kswapd_waits = false;
     }
 
-    /// kswapd took a nap and can be woken.
+    /// kswapd was woken from a nap: it was done with what it did before.
     pub fn kswapd_naps(&mut self) {
-        self.kswapd_waits = true;
+        self.kswapd_slept();
     }
 
     /// A zone whose free pages are above the high mark again forgets that they were not.

@@ -82,6 +82,8 @@ pub enum Site {
     Vector,
     /// The slab layer's own sheaves.
     Sheaf,
+    /// An allocation without a name (6.17 and older) whose caller takes from this cache.
+    Of(CacheId),
 }
 
 /// Every cache known so far.
@@ -208,13 +210,27 @@ impl Caches {
         let Some(class) = CLASSES.iter().position(|bytes| u64::from(*bytes) == given) else {
             return CacheId::UNKNOWN;
         };
-        let kind = kind_of(event.gfp, site, &self.gfp);
+        let mut kind = kind_of(event.gfp, site, &self.gfp);
+        if matches!(kind, MSG_MSG | MEMDUP) && self.kmalloc[kind][class] == CacheId::UNKNOWN {
+            // No buckets of their own (6.10 and older): by the flags alone.
+            let gfp = event.gfp & !self.gfp.hardwall;
+            kind = kind_of(gfp, Site::Plain, &self.gfp);
+        }
         let id = self.kmalloc[kind][class];
         if id != CacheId::UNKNOWN {
             return id;
         }
         // A kernel without that kind serves it from the plain one.
         self.kmalloc[NORMAL][class]
+    }
+
+    /// The caches of that stride that are no kmalloc caches.
+    pub fn of_stride(&self, stride: u64) -> impl Iterator<Item = CacheId> {
+        let is_kmalloc = |name: &str| KINDS.iter().any(|kind| name.starts_with(kind));
+        let fitting = self.list.iter().enumerate().filter(move |(_, cache)| {
+            u64::from(cache.stride) == stride && !is_kmalloc(&cache.name)
+        });
+        fitting.map(|(index, _)| CacheId(index as u16))
     }
 
     /// The recorded kernel's flags.
@@ -283,7 +299,8 @@ mod tests {
         ];
         let rules = SlabRules::of("6.18");
         let gfp = GfpBits::default();
-        let caches = Caches::new(&rows, rules, Parameters::of_host(4096, 2), gfp);
+        let host = || Parameters::of_host(4096, 2);
+        let caches = Caches::new(&rows, rules, host(), gfp);
         let mut event = Event::new(Kind::Kmalloc, Nanos(0), Cpu(0), Pid(0));
         event.bytes_allocated = 64;
         let name = |event: &Event, site| {
@@ -297,6 +314,12 @@ mod tests {
         assert_eq!(name(&event, Site::Plain), "kmalloc-64", "there is no kmalloc-rcl-64 here");
         event.bytes_allocated = 1024;
         assert_eq!(name(&event, Site::Plain), "kmalloc-1k");
+        event.gfp = gfp.account;
+        let rows = [row("kmalloc-64", 64, 64, 1), row("kmalloc-cg-64", 64, 64, 1)];
+        let before_buckets = Caches::new(&rows, SlabRules::of("6.1"), host(), gfp);
+        event.bytes_allocated = 64;
+        let id = before_buckets.of_kmalloc(&event, Site::MsgMsg);
+        assert_eq!(before_buckets.get(id).unwrap().name, "kmalloc-cg-64", "`load_msg` before 6.11");
         event.bytes_allocated = 16_384;
         assert_eq!(caches.of_kmalloc(&event, Site::Plain), CacheId::UNKNOWN);
     }

@@ -438,7 +438,10 @@ impl<'a> Follow<'a> {
         let note = self.frames.get(pfn);
         let cache = match event.kind {
             Kind::Kmalloc | Kind::KmallocNode => caches.of_kmalloc(event, site),
-            _ => named,
+            _ => match site {
+                Site::Of(cache) if named == CacheId::UNKNOWN => cache,
+                _ => named,
+            },
         };
         let cpu = usize::from(event.cpu.0);
         if let Note::Slab(number) = note {

@@ -2,16 +2,17 @@
 
 use kmemlab_trace::snapshot::SlabRow;
 
-use super::Ground;
 use super::kernel::KernelSlabs;
 use super::outcome::{Apart, CacheOutcome, SiteOutcome, SlabOutcome};
 use super::recorded::Recorded;
 use super::routes::Routes;
 use super::sites::Functions;
 use super::sums::{CacheCount, CacheSample, Held, SlabSums};
+use super::{First, Ground};
 use crate::model::Request;
 use crate::policy::PolicySet;
 use crate::policy::slab::Host;
+use crate::slab::ahead::Ahead;
 use crate::slab::caches::{Cache, CacheId};
 use crate::slab::follow::Follow;
 use crate::slab::gfp::GfpBits;
@@ -41,7 +42,7 @@ const TICK_NS: u64 = 10_000_000;
 
 /// The listener of the second pass.
 #[derive(Debug)]
-pub(super) struct Drive {
+pub(super) struct Drive<'a> {
     policy: Box<dyn SlabPolicy>,
     routes: Routes,
     /// Who asks, where merged caches are apart.
@@ -85,10 +86,13 @@ pub(super) struct Drive {
     last: Vec<(SlabRow, CacheCounts, u64)>,
     /// How full the kernel's slabs are.
     kernel: KernelSlabs,
+    /// Requests that took effect before or after their events.
+    ahead: Ahead<'a, Token>,
 }
 
-impl Drive {
-    pub(super) fn new(ground: &Ground, learned: &Learned, set: &PolicySet) -> Self {
+impl<'a> Drive<'a> {
+    pub(super) fn new(ground: &Ground, first: &'a First, set: &PolicySet) -> Self {
+        let learned = &first.slabs;
         let (cpus, rules, page_bytes) =
             (ground.machine.cpus, ground.decides.slab, ground.page_bytes);
         let callers = ground.callers.clone().filter(|_| set.slab.is_unmerged());
@@ -125,6 +129,7 @@ impl Drive {
             followed: (0, 0, 0),
             last: Vec::new(),
             kernel: KernelSlabs::new(&ground.caches, learned),
+            ahead: Ahead::new(&first.moments),
         };
         let count = ground.caches.list().len();
         drive.recorded.resize(count, Recorded::default());

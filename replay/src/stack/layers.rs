@@ -21,7 +21,7 @@ use crate::vmap::drive::VmapDrive;
 #[derive(Debug)]
 pub(super) struct Layers<'a> {
     ground: Ground,
-    drive: Drive,
+    drive: Drive<'a>,
     follow: Follow<'a>,
     areas: VmapDrive<'a>,
     area_cache: CacheId,
@@ -42,7 +42,7 @@ pub(super) struct Layers<'a> {
 
 impl<'a> Layers<'a> {
     pub(super) fn new(ground: &'a Ground, first: &'a First, set: &PolicySet) -> Self {
-        let mut drive = Drive::new(ground, &first.slabs, set);
+        let mut drive = Drive::new(ground, first, set);
         let areas = VmapDrive::new(ground.vmap(set), &ground.vmap_samples, &first.areas);
         let mut follow = ground.follow();
         let mut asking = Asking { drive: &mut drive, pages: &mut |_| true };
@@ -86,7 +86,10 @@ impl<'a> Layers<'a> {
         }
         self.drive.time(event.time.0, &self.ground);
         let Self { follow, ground, names, drive, .. } = self;
-        let found = step(follow, ground, event, names, &mut Asking { drive, pages });
+        let mut asking = Asking { drive, pages };
+        asking.begin_event();
+        let found = step(follow, ground, event, names, &mut asking);
+        asking.end_event();
         if found == Step::Object(self.area_cache) && event.kind != Kind::CacheFree {
             self.areas.object(event);
         }

@@ -125,6 +125,34 @@ impl Functions {
     }
 }
 
+/// The call sites within functions of these names, with what stands beside the name.
+pub(super) fn of_functions(
+    recording: &Recording,
+    functions: &[(&str, &'static str)],
+) -> Result<Vec<(u32, &'static str)>, Error> {
+    let mut addresses: HashMap<u64, &'static str> = HashMap::new();
+    for batch in recording.table(&format::SYMBOLS)? {
+        let batch = batch?;
+        for row in 0..batch.rows() {
+            let symbol = batch.text(row, 1);
+            if let Some((_, beside)) = functions.iter().find(|(name, _)| *name == symbol) {
+                addresses.insert(batch.number(row, 0), beside);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for batch in recording.table(&format::STACKS)? {
+        let batch = batch?;
+        for row in 0..batch.rows() {
+            let beside = addresses.get(&batch.number(row, 2));
+            if let Some(beside) = beside.filter(|_| batch.number(row, 1) < INNERMOST) {
+                found.push((batch.number(row, 0) as u32, *beside));
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Names the call sites as `function+0xoffset`, by address where no symbol is known.
 pub(super) fn name(recording: &Recording, sites: &mut [SiteOutcome]) -> Result<(), Error> {
     for batch in recording.table(&format::STACKS)? {

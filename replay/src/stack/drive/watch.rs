@@ -10,15 +10,15 @@ use crate::slab::gfp::GfpBits;
 use crate::slab::policy::{Ask, NO_TOKEN, Pages, SlabPolicy, Token};
 
 /// The listener, and who has pages for it.
-pub(in crate::stack) struct Asking<'a, 'b> {
-    pub(in crate::stack) drive: &'a mut Drive,
+pub(in crate::stack) struct Asking<'a, 'b, 'c> {
+    pub(in crate::stack) drive: &'a mut Drive<'c>,
     pub(in crate::stack) pages: &'a mut Served<'b>,
 }
 
 /// Whether a request for pages is served.
 pub(in crate::stack) type Served<'a> = dyn FnMut(Request) -> bool + 'a;
 
-impl Asking<'_, '_> {
+impl Asking<'_, '_, '_> {
     /// The policy decides; its requests for pages that it can do without are asked at once.
     #[inline]
     fn ask<T>(
@@ -35,13 +35,37 @@ impl Asking<'_, '_> {
     }
 }
 
-impl Asking<'_, '_> {
+impl Asking<'_, '_, '_> {
     /// Objects that no event ever names are allocated.
     pub(in crate::stack) fn arrive(&mut self, cache: CacheId, objects: u64, cpu: usize) {
         for _ in 0..objects {
             self.alloc_unseen(cache, cpu);
         }
         self.drive.live += objects;
+    }
+
+    /// The next event comes; allocations that took effect before it.
+    #[inline]
+    pub(in crate::stack) fn begin_event(&mut self) {
+        self.drive.ahead.begin_event();
+        while let Some(due) = self.drive.ahead.next_due() {
+            let drive = &mut *self.drive;
+            drive.gfp = if due.gfp == 0 { drive.gfp } else { due.gfp };
+            let may_block = due.gfp & drive.bits.direct_reclaim != 0;
+            let (cache, cpu, gfp) = (due.cache, usize::from(due.cpu), drive.gfp);
+            let bytes = if due.bytes > 0 { due.bytes } else { drive.strides[cache.index()] };
+            let ask = Ask { cache, cpu, bytes, may_block };
+            let token = self.ask((cpu, gfp), |policy, pages| policy.alloc(&ask, pages));
+            self.drive.ahead.park(&due, token);
+        }
+    }
+
+    /// Frees that take effect after this event only.
+    #[inline]
+    pub(in crate::stack) fn end_event(&mut self) {
+        while let Some(held) = self.drive.ahead.release() {
+            self.drive.policy.free(held.token, held.cache, held.cpu);
+        }
     }
 
     fn alloc_unseen(&mut self, cache: CacheId, cpu: usize) -> Token {
@@ -67,7 +91,7 @@ fn flags_above_least(gfp: u32, bits: &GfpBits) -> u32 {
     (flags & !(bits.direct_reclaim | bits.kswapd_reclaim)) | bits.nomemalloc
 }
 
-impl Drive {
+impl Drive<'_> {
     /// An object is allocated whose first event that is: free at the start, or freed unseen.
     fn untouched(&mut self, number: u32, slab: &KernelSlab, cache: CacheId, cpu: usize) {
         match self.left_free.get_mut(slab.before as usize) {
@@ -106,7 +130,7 @@ impl Drive {
     }
 }
 
-impl Watch for Asking<'_, '_> {
+impl Watch for Asking<'_, '_, '_> {
     fn created(&mut self, number: u32, slab: &KernelSlab, _: usize) {
         let drive = &mut *self.drive;
         let before = drive.learned.get(slab.before as usize);
@@ -201,7 +225,13 @@ impl Watch for Asking<'_, '_> {
                 drive.live = drive.live.saturating_sub(1);
                 drive.policy.before(slab.before, cache)
             }
-            State::Free => self.alloc_unseen(cache, cpu),
+            State::Free => match drive.ahead.take() {
+                Some(token) => {
+                    recorded.hidden_allocs += 1;
+                    token
+                }
+                None => self.alloc_unseen(cache, cpu),
+            },
             State::Live | State::Owed => {
                 drive.live = drive.live.saturating_sub(1);
                 cache = drive.served_by(place, cache);
@@ -209,7 +239,7 @@ impl Watch for Asking<'_, '_> {
             }
         };
         self.drive.tokens[place] = NO_TOKEN;
-        if token != NO_TOKEN {
+        if token != NO_TOKEN && !self.drive.ahead.hold(token, cache, cpu) {
             self.drive.policy.free(token, cache, cpu);
         }
     }
