@@ -4,8 +4,6 @@
 //! state of the slabs at the start; the second lets the layers decide and compares them with
 //! `/proc/slabinfo` and `/proc/vmallocinfo`.
 
-use std::collections::BTreeMap;
-
 use kmemlab_trace::direct_map::{self, DirectMap};
 use kmemlab_trace::event::{Column, Event, Kind};
 use kmemlab_trace::format;
@@ -20,17 +18,18 @@ use crate::slab::caches::{CacheId, Caches, Site};
 use crate::slab::follow::{Follow, FollowCounts, Marks, Watch};
 use crate::slab::geometry::Parameters;
 use crate::slab::gfp::GfpBits;
-use crate::slab::learning::{Learned, Learning, SlabTraffic};
-use crate::slab::overtaken::{Moments, Overtaking};
+use crate::slab::learning::{Learned, Learning};
+use crate::slab::overtaken::Moments;
 use crate::slab::rules::SlabRules;
 use crate::slab::samples::{self, SlabSample};
-use crate::slab::unseen::{Arrival, LateSlab, Missing, Unseen, UnseenPages};
+use crate::slab::unseen::Unseen;
 use crate::vmap;
 use crate::vmap::layer::Vmap;
 use crate::vmap::rules::VmapRules;
 use crate::vmap::samples::VmapSample;
 use crate::vmap::start::{VmapLearning, VmapStart};
 
+mod between;
 mod drive;
 mod kernel;
 mod layers;
@@ -396,89 +395,11 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
     let until_sample = until_sample.unwrap_or_else(|| learning.traffic.clone());
     let areas = areas.into_start();
     ground.vmap_samples = vmap_samples;
-    let unseen = unseen(recording, ground, &mut learning, found, &until_sample)?;
+    let unseen = between::unseen(recording, ground, &mut learning, found, &until_sample)?;
     let (slabs, moments) = (learning.learned, Moments::default());
     let mut first = First { slabs, marks, unseen, areas, counts, moments };
-    first.moments = moments_of(recording, ground, &first)?;
+    first.moments = between::moments(recording, ground, &first)?;
     Ok(first)
-}
-
-/// A pass between the two: which events do not stand where they took effect.
-fn moments_of(
-    recording: &Recording,
-    ground: &Ground,
-    first: &First,
-) -> Result<Moments, ReplayError> {
-    let mut ground = ground.clone();
-    let mut found = Overtaking::new(&ground.caches, &first.slabs, ground.machine.cpus);
-    let mut follow = ground.follow();
-    let places = &first.slabs.places;
-    follow.start_from(&first.marks, places, &first.unseen, &ground.caches, &mut found);
-    let mut names = Names::default();
-    let mut arrivals = first.unseen.arrivals.as_slice();
-    for batch in recording.events()? {
-        let batch = batch?;
-        names.read(&batch, &ground.caches);
-        for event in batch.iter_only(SLAB_KINDS) {
-            while let Some((next, rest)) = arrivals.split_first()
-                && next.at_ns <= event.time.0
-            {
-                follow.arrive(next, &ground.caches, &mut found);
-                arrivals = rest;
-            }
-            found.begin_event();
-            let is_vector = ground.site(&event) == Site::Vector;
-            let step = step(&mut follow, &mut ground, &event, &mut names, &mut found);
-            if step != Step::SlabPages && !is_vector {
-                found.end_event(&event);
-            }
-        }
-    }
-    Ok(found.into_moments())
-}
-
-/// What came without an event, dated.
-fn unseen(
-    recording: &Recording,
-    ground: &Ground,
-    learning: &mut Learning,
-    found: Vec<Arrival>,
-    until_sample: &[SlabTraffic],
-) -> Result<Unseen, ReplayError> {
-    let mut unseen = Unseen { slabs: learning.late_slabs(), arrivals: found };
-    let freed = learning.freed.clone();
-    let is_told = unseen.slabs.iter().all(|slab| slab.is_taken) || !ground.has_pages;
-    let pages =
-        if is_told { UnseenPages::default() } else { unseen_pages(recording, &unseen.slabs)? };
-    unseen.date(&pages);
-    if let Some(sample) = ground.samples.first() {
-        let late = unseen.slabs_until(sample.stamp.before.0);
-        let most = u64::from(ground.machine.end);
-        learning.count_nameless(&sample.rows, &ground.caches, until_sample, &late, most);
-    }
-    unseen.add(freed);
-    unseen.add(learning.spent_unseen(&ground.caches, ground.machine.cpus, &unseen));
-    Ok(unseen)
-}
-
-/// What the mirror can tell of pages that left without an event.
-fn unseen_pages(recording: &Recording, slabs: &[LateSlab]) -> Result<UnseenPages, ReplayError> {
-    let mut samples: BTreeMap<u64, i64> = BTreeMap::new();
-    let mut pages = UnseenPages::of(slabs);
-    let options = Options { mirror_only: true, ..Options::default() };
-    replay(recording, &options, &mut |row| match row {
-        Row::Sample(sample) => {
-            let free = (0u32..).zip(sample.free_blocks).map(|(order, n)| (*n << order) as i64);
-            let sign = if sample.source == "kernel" { -1 } else { 1 };
-            *samples.entry(sample.at_ns).or_default() += sign * free.sum::<i64>();
-        }
-        Row::Left { at_ns, pfn } => pages.note(pfn, at_ns, true),
-        Row::Freed { at_ns, pfn } => pages.note(pfn, at_ns, false),
-        Row::Residue(_) => {}
-    })?;
-    let of = |(at_ns, pages): (u64, i64)| Missing { at_ns, pages: pages.max(0).unsigned_abs() };
-    pages.missing = samples.into_iter().map(of).collect();
-    Ok(pages)
 }
 
 /// What the events tell and what the recorder stored may differ.

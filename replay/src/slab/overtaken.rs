@@ -4,9 +4,9 @@
 //! cleared first that takes a while. An interrupt that comes in between frees its objects before
 //! the event, and so does another processor, or another thread while this one waits for its new
 //! slab's pages. The event of a free is written before it (6.1 and later), and another processor
-//! may be done meanwhile. What the kernel took tells it: a processor whose slab has free objects
-//! takes from no other. Where it did, it had chosen before; or the only free object there was not
-//! free yet.
+//! may be done meanwhile. What the kernel took tells it. A processor whose slab has free objects
+//! takes from no other, and one on whose stack a slab was put takes that one first: where it did
+//! neither, it had chosen before; or the only free object there was not free yet.
 //!
 //! An object that is freed while free was allocated in bulk, without an event. A processor takes
 //! all that is free in a slab before it goes on to another: so the object was taken when, after
@@ -76,6 +76,8 @@ struct Alloc {
 /// A processor.
 #[derive(Clone, Debug, Default)]
 struct Processor {
+    /// Slabs that were put on its stack and not taken: cache, slab, event.
+    pushed: Vec<(CacheId, u32, u32)>,
     /// By cache: the slab that it took from last, and the event.
     current: Vec<(u32, u32)>,
     /// The last free on it: slab, event, and who did it.
@@ -114,6 +116,9 @@ pub struct Overtaking {
     beside: Vec<Alloc>,
     found: Moments,
 }
+
+/// Slabs of a stack that are remembered: more than any processor's stack holds.
+const MAX_PUSHED: usize = 256;
 
 impl Overtaking {
     /// Before the first event.
@@ -179,7 +184,11 @@ impl Overtaking {
         let since = since.max(used);
         let refilled = self.slabs.get(current as usize);
         let refilled = refilled.filter(|fill| fill.free > 0).map(|fill| fill.refilled);
-        refilled.filter(|at| *at > since)
+        let later = |(cache, _, at): &&(CacheId, u32, u32)| *cache == object.cache && *at > since;
+        let pushed = || self.cpus[cpu].pushed.iter().filter(later);
+        let is_pushed = pushed().any(|(_, slab, _)| *slab == object.slab);
+        let pushed = pushed().map(|(.., at)| *at).min().filter(|_| !is_pushed);
+        refilled.filter(|at| *at > since).into_iter().chain(pushed).min()
     }
 
     /// The processor left its slab although objects in it are told to be free: each of them must be
@@ -231,6 +240,10 @@ impl Overtaking {
             self.found.overtaken.push(Overtaken { moment, event, cache, cpu, bytes, gfp });
         }
     }
+
+    fn is_current(&self, cache: CacheId, slab: u32) -> bool {
+        (0..self.cpus.len()).any(|cpu| self.current(cpu, cache).0 == slab)
+    }
 }
 
 impl Watch for Overtaking {
@@ -257,6 +270,7 @@ impl Watch for Overtaking {
             {
                 current.0 = NONE;
             }
+            cpu.pushed.retain(|(_, pushed, _)| *pushed != number);
         }
     }
 
@@ -286,6 +300,7 @@ impl Watch for Overtaking {
         fill.free = fill.free.saturating_sub(u16::from(was_free));
         let number = self.number;
         let processor = &mut self.cpus[cpu];
+        processor.pushed.retain(|(_, pushed, _)| *pushed != object.slab);
         if processor.current.len() <= cache.index() {
             processor.current.resize(cache.index() + 1, (NONE, 0));
         }
@@ -305,8 +320,15 @@ impl Watch for Overtaking {
         if was_full {
             fill.refilled = number;
         }
+        let is_pushed = was_full && !self.is_current(object.cache, object.slab);
         let processor = &mut self.cpus[cpu];
         processor.last_free = (object.slab, number, Doer::of(event));
+        if is_pushed {
+            if processor.pushed.len() >= MAX_PUSHED {
+                processor.pushed.remove(0);
+            }
+            processor.pushed.push((object.cache, object.slab, number));
+        }
     }
 }
 
@@ -381,6 +403,26 @@ mod tests {
             migrate: 0,
             is_unseen: false,
         }
+    }
+
+    #[test]
+    fn an_interrupt_that_fills_the_stack_overtook_what_is_not_taken_from_there() {
+        // `put_cpu_partial` puts slab 0 on processor 0's stack, `___slab_alloc` takes the top.
+        let mut scene = Scene::new();
+        let freed = scene.free(0, Context::SOFTIRQ, 0);
+        scene.free(0, Context::SOFTIRQ, 0);
+        scene.0.created(3, &slab_of(3), 0);
+        let told = scene.alloc(0, 3);
+        assert_eq!(scene.found(), [(freed, told)]);
+        let mut scene = Scene::new();
+        scene.free(0, Context::SOFTIRQ, 0);
+        scene.alloc(0, 0);
+        assert_eq!(scene.found(), [], "taken from the top: after the interrupt");
+        let mut scene = Scene::new();
+        scene.free(0, 0, 0);
+        scene.0.created(3, &slab_of(3), 0);
+        scene.alloc(0, 3);
+        assert_eq!(scene.found(), [], "the thread itself freed it before");
     }
 
     #[test]

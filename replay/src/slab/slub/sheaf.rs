@@ -133,8 +133,9 @@ impl Slub {
         self.free_bulk(&mut flushed, cpu);
     }
 
-    /// `__kfree_rcu_sheaf`, and `rcu_free_sheaf` when the sheaf is full: it goes to the barn, or back
-    /// to the slabs when that has enough. The grace period is over: that is how the free is known.
+    /// `__kfree_rcu_sheaf`, and `rcu_free_sheaf` when the sheaf is full: it goes to the barn, or
+    /// back to the slabs when that has enough. The grace period is over: that is how the free is
+    /// known.
     pub(super) fn sheaf_free_rcu(&mut self, cache: CacheId, cpu: usize, token: Token) {
         let Some(sheaves) = self.sheaves(cache) else { return };
         let capacity = sheaves.capacity;

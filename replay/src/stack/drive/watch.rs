@@ -200,6 +200,10 @@ impl Watch for Asking<'_, '_, '_> {
                 drive.kernel.step(object.slab, 1);
             }
         }
+        if let Some(token) = drive.ahead.take() {
+            drive.tokens[place] = token;
+            return;
+        }
         let mut cache = object.cache;
         if !drive.routes.is_plain() {
             cache = drive.route(object, event);
