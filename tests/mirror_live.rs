@@ -140,6 +140,9 @@ fn compaction_of_all_memory_is_followed() {
     if !may_record() {
         return;
     }
+    // Memory full of file pages makes compaction move gigabytes, which is followed less well
+    // (docs/model.md, known disagreements): what is claimed here is claimed of memory mostly free.
+    fs::write("/proc/sys/vm/drop_caches", "3\n").unwrap();
     let script = "head -c 96M /dev/zero | tail -c 96M >/dev/null; \
                   echo 1 >/proc/sys/vm/compact_memory; sleep 0.2";
     let replayed = follow(&Folder::new("compaction"), script);
