@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use kmemlab_replay::stack::{Cause, StackOptions, replay_stack};
+use kmemlab_trace::Recording;
 use kmemlab_trace::direct_map::{DirectMap, infer};
 use serde_json::Value;
 
@@ -398,4 +400,23 @@ fn an_export_tells_the_caches_where_objects_were_recorded() {
         assert_eq!(rows("slab_comparison.parquet"), kernel.filter(|_| has_slabs), "{told:#}");
         assert!(rows("slab_comparison.parquet").is_some() == has_slabs, "{told:#}");
     }
+}
+
+#[test]
+fn a_layer_holds_as_many_objects_as_the_kernel_where_every_event_is_seen() {
+    let options = StackOptions { without_pages: true, ..StackOptions::default() };
+    let mut events = 0;
+    for trace in sample_traces() {
+        let recording = Recording::open(&trace, false).unwrap();
+        let outcome = replay_stack(&recording, &options, &mut |_, _| {}).unwrap();
+        let caches = &outcome.baseline.slab.caches;
+        let complete: Vec<_> =
+            caches.iter().filter(|cache| cache.cause == Cause::Complete).collect();
+        for cache in complete {
+            let (held, kernel) = (cache.occupancy.live, cache.occupancy_kernel.live);
+            events += cache.events;
+            assert_eq!(held, kernel, "{} of {}", cache.name, trace.display());
+        }
+    }
+    assert!(events > 100_000, "{events} events only");
 }
