@@ -290,13 +290,6 @@ impl<'a> Follow<'a> {
         &self.slabs[number as usize]
     }
 
-    /// The states of a slab's objects.
-    #[must_use]
-    pub fn states_of(&self, slab: &KernelSlab) -> &[State] {
-        let first = slab.first as usize;
-        &self.states[first..first + usize::from(slab.objects)]
-    }
-
     /// Every slab that is there.
     pub fn live_slabs(&self) -> impl Iterator<Item = &KernelSlab> {
         self.slabs.iter().filter(|slab| slab.is_live)
@@ -306,12 +299,6 @@ impl<'a> Follow<'a> {
     #[must_use]
     pub fn before(&self) -> &[Place] {
         &self.before
-    }
-
-    /// Rows in the tables by object.
-    #[must_use]
-    pub fn object_rows(&self) -> usize {
-        self.states.len()
     }
 
     /// Bytes of state held.

@@ -24,8 +24,6 @@ pub struct BeforeSlab {
     pub objects: u16,
     /// Objects were allocated from it.
     pub is_taken: bool,
-    /// Its pages went back.
-    pub is_released: bool,
     /// The processor that allocated from it went on to another: it had nothing free then.
     pub is_spent: bool,
 }
@@ -82,10 +80,7 @@ impl Learned {
     }
 
     fn cache_mut(&mut self, id: CacheId) -> &mut CacheStart {
-        if self.caches.len() <= id.index() {
-            self.caches.resize(id.index() + 1, CacheStart::default());
-        }
-        &mut self.caches[id.index()]
+        grown(&mut self.caches, id.index())
     }
 }
 
@@ -145,10 +140,7 @@ pub struct Learning {
 
 impl Learning {
     fn traffic_of(&mut self, cache: CacheId) -> &mut SlabTraffic {
-        if self.traffic.len() <= cache.index() {
-            self.traffic.resize(cache.index() + 1, SlabTraffic::default());
-        }
-        &mut self.traffic[cache.index()]
+        grown(&mut self.traffic, cache.index())
     }
 
     /// The cache was shrunk: what its processors held went to the node's list.
@@ -163,17 +155,11 @@ impl Learning {
 
     /// A processor makes a slab only when the node's list and its own stack are empty.
     fn run_dry(&mut self, cache: CacheId, cpu: u16) {
-        if self.dry.len() <= cache.index() {
-            self.dry.resize(cache.index() + 1, Vec::new());
-        }
-        let dry = &mut self.dry[cache.index()];
+        let dry = grown(&mut self.dry, cache.index());
         if !dry.contains(&cpu) {
             dry.push(cpu);
         }
-        if self.dry_ns.len() <= cache.index() {
-            self.dry_ns.resize(cache.index() + 1, 0);
-        }
-        let first = &mut self.dry_ns[cache.index()];
+        let first = grown(&mut self.dry_ns, cache.index());
         if *first == 0 {
             *first = self.now_ns;
         }
@@ -216,10 +202,7 @@ impl Learning {
     /// An object that is allocated while live was freed before, and no event told.
     fn date_free(&mut self, object: Object, event: &Event) {
         let row = object.number as usize;
-        if self.alloc_ns.len() <= row {
-            self.alloc_ns.resize(row + 1, 0);
-        }
-        let since = std::mem::replace(&mut self.alloc_ns[row], event.time.0);
+        let since = std::mem::replace(grown(&mut self.alloc_ns, row), event.time.0);
         if object.was != State::Live {
             return;
         }
@@ -334,6 +317,15 @@ impl Learning {
     }
 }
 
+/// The place in a table, which grows as far as that.
+#[inline]
+fn grown<T: Clone + Default>(table: &mut Vec<T>, place: usize) -> &mut T {
+    if table.len() <= place {
+        table.resize(place + 1, T::default());
+    }
+    &mut table[place]
+}
+
 impl Watch for Learning {
     fn created(&mut self, _: u32, slab: &KernelSlab, cpu: usize) {
         if slab.cache == CacheId::UNKNOWN {
@@ -363,10 +355,7 @@ impl Watch for Learning {
         }
         let live = states.iter().filter(|state| matches!(state, State::Live)).count();
         if live > 0 {
-            if self.batches.len() <= slab.cache.index() {
-                self.batches.resize(slab.cache.index() + 1, Vec::new());
-            }
-            self.batches[slab.cache.index()].push((self.now_ns, cpu as u16));
+            grown(&mut self.batches, slab.cache.index()).push((self.now_ns, cpu as u16));
         }
         let traffic = self.traffic_of(slab.cache);
         traffic.released += 1;
@@ -374,7 +363,6 @@ impl Watch for Learning {
         if let Some(before) = self.learned.before.get_mut(slab.before as usize) {
             let untouched = states.iter().filter(|state| **state == State::Untouched).count();
             before.free += untouched as u16;
-            before.is_released = true;
             self.named[slab.before as usize].gone_ns = self.now_ns;
             let untouched = (0u16..).zip(states).filter(|(_, it)| **it == State::Untouched);
             self.open.extend(untouched.map(|(place, _)| (slab.before, place)));

@@ -20,7 +20,7 @@ pub(super) fn unseen(
     until_sample: &[SlabTraffic],
 ) -> Result<Unseen, ReplayError> {
     let mut unseen = Unseen { slabs: learning.late_slabs(), arrivals: found };
-    let freed = learning.freed.clone();
+    let freed = std::mem::take(&mut learning.freed);
     let is_told = unseen.slabs.iter().all(|slab| slab.is_taken) || !ground.has_pages;
     let pages =
         if is_told { UnseenPages::default() } else { unseen_pages(recording, &unseen.slabs)? };
