@@ -62,7 +62,7 @@ fn read_all(path: &Path, salvage: bool) -> Result<(), String> {
     replayed.map(drop).map_err(|error| error.to_string())
 }
 
-fn words(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }

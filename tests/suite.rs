@@ -25,3 +25,4 @@ mod stack;
 mod support;
 mod synthetic;
 mod tidy;
+mod untrue;

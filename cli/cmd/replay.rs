@@ -128,6 +128,7 @@ fn mirror(outcome: &Outcome) -> Value {
             "captured_pages": residue.captured_pages,
             "kept_frees": residue.kept_frees,
             "made_up_pages": residue.made_up_pages,
+            "impossible_events": residue.impossible_events,
         },
         "residue_by_cause": table.sums.iter().map(residue_sum).collect::<Vec<_>>(),
         "hidden_refills": table.hidden_refills,

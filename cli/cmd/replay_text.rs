@@ -147,6 +147,12 @@ fn mirror(mirror: &MirrorResult) -> String {
         count(residue.unsolved_isolations),
         count(residue.ambiguous_isolations)
     ));
+    if residue.impossible_events > 0 {
+        line(format!(
+            "impossible on the recorded machine     {} events, passed over",
+            count(residue.impossible_events)
+        ));
+    }
     line(format!(
         "speed and state                        {:.1} M events/s ({:.1} M page events/s), {}",
         mirror.speed.events_per_second() / 1e6,

@@ -148,6 +148,7 @@ impl Memory {
     pub(crate) fn pcp(&self, zone: usize, cpu: usize, index: usize) -> usize {
         let zones = self.machine.zones.len();
         let buddy = zones * usize::from(self.machine.orders) * usize::from(self.machine.types);
+        let cpu = cpu.min(self.machine.cpus - 1);
         buddy + (zone * self.machine.cpus + cpu) * self.machine.pcp_lists() + index
     }
 
@@ -233,14 +234,68 @@ impl Memory {
         let Some(zone) = self.zone_of(pfn) else { return };
         let list = self.list(zone, order, migrate);
         match end {
-            End::Head => self.pages.push_front(list, pfn, State::Free, order),
-            End::Tail => self.pages.push_back(list, pfn, State::Free, order),
+            End::Head => self.push_front(list, pfn, State::Free, order),
+            End::Tail => self.push_back(list, pfn, State::Free, order),
         }
         if let Some(blocks) = &mut self.by_address {
             blocks[list].insert(pfn);
         }
         self.free_blocks[zone][usize::from(order)] += 1;
         self.free_pages[zone] += 1 << order;
+    }
+
+    /// Notes a state that is on no list.
+    #[inline]
+    pub(crate) fn note(&mut self, pfn: u32, state: State, order: u8) {
+        self.make_sure_not_free(pfn);
+        self.pages.note(pfn, state, order);
+    }
+
+    /// Links a block in front of a list, as [`Self::insert`] does with a free one.
+    #[inline]
+    pub(crate) fn push_front(&mut self, list: usize, pfn: u32, state: State, order: u8) {
+        self.make_sure_not_free(pfn);
+        self.pages.push_front(list, pfn, state, order);
+    }
+
+    /// Links a block behind a list.
+    #[inline]
+    pub(crate) fn push_back(&mut self, list: usize, pfn: u32, state: State, order: u8) {
+        self.make_sure_not_free(pfn);
+        self.pages.push_back(list, pfn, state, order);
+    }
+
+    /// No recording says that a page changes hands and that it is free, but a damaged one may.
+    #[inline]
+    fn make_sure_not_free(&mut self, pfn: u32) {
+        if self.pages.get(pfn).state() == State::Free {
+            self.remove(pfn);
+        }
+    }
+
+    /// A block changes hands whole: what was known of its pages is stale.
+    pub(crate) fn forget_inner(&mut self, pfn: u32, order: u8) {
+        let span = 1u32.checked_shl(u32::from(order)).unwrap_or(u32::MAX);
+        let end = pfn.saturating_add(span).min(self.machine.end);
+        let block = 1u32 << self.machine.block_order;
+        let mut at = pfn;
+        while at < end {
+            match self.pages.get(at).state() {
+                State::Pcp => {
+                    self.pages.unlink(at);
+                }
+                State::Live | State::Limbo | State::Isolated => {
+                    self.pages.note(at, State::Unknown, 0);
+                }
+                State::Free => {
+                    self.remove(at);
+                }
+                State::Unknown => {}
+            }
+            // An untouched pageblock has nothing beyond its head.
+            let is_head = at & (block - 1) == 0;
+            at += if is_head && !self.pages.is_touched(at) { block } else { 1 };
+        }
     }
 
     /// Takes a free block off its list; answers its order and type.
@@ -288,6 +343,9 @@ impl Memory {
     /// (`__free_one_page`). Blocks above the pageblock's order are cut first where the release
     /// does.
     pub fn free(&mut self, pfn: u32, order: u8, migrate: u8, to_tail: bool) {
+        if order > 0 {
+            self.forget_inner(pfn, order);
+        }
         let limit = if self.machine.rules.split_large_frees {
             self.machine.block_order
         } else {
@@ -311,7 +369,7 @@ impl Memory {
         let Some(zone) = self.zone_of(pfn) else { return };
         let top = self.machine.orders - 1;
         let (mut at, mut have) = (pfn, order);
-        self.pages.note(pfn, State::Unknown, 0);
+        self.note(pfn, State::Unknown, 0);
         while have < top {
             let buddy = at ^ (1 << have);
             if !self.is_free_block(buddy, have) || self.zone_of(buddy) != Some(zone) {

@@ -141,6 +141,8 @@ pub struct Residue {
     pub kept_frees: u64,
     /// Pages taken from blocks whose place was not known, for want of a page map.
     pub made_up_pages: u64,
+    /// Events that can not be true of the machine: a page or an order that it has not.
+    pub impossible_events: u64,
 }
 
 /// How well the per-CPU lists were followed.
@@ -325,6 +327,14 @@ impl Mirror {
         Some((pfn, self.memory.zone_of(pfn)?))
     }
 
+    /// The same, where an event that can not be true is counted.
+    #[inline]
+    fn possible_page(&mut self, event: &Event) -> Option<(u32, usize)> {
+        let page = self.page(event);
+        self.residue.impossible_events += u64::from(page.is_none());
+        page
+    }
+
     /// Nothing so far contradicted the state: no page can be both free and in use.
     #[inline]
     fn is_exact(&self) -> bool {
@@ -354,10 +364,11 @@ impl Mirror {
 
     /// An allocation is complete: its page left a per-CPU list or the buddy lists before.
     fn page_alloc(&mut self, event: &Event) {
-        let Some((pfn, zone)) = self.page(event) else {
-            self.failures += u64::from(event.pfn().is_none());
+        if event.pfn().is_none() {
+            self.failures += 1;
             return;
-        };
+        }
+        let Some((pfn, zone)) = self.possible_page(event) else { return };
         let cpu = self.cpu(event);
         let order = event.order;
         let node = self.memory.pages.get(pfn);
@@ -391,7 +402,7 @@ impl Mirror {
         }
         self.end_run(cpu, pfn, event);
         self.make_sure_taken(pfn, order);
-        self.memory.pages.note(pfn, State::Live, order);
+        self.memory.note(pfn, State::Live, order);
     }
 
     /// Takes a page off its per-CPU list; those in front of it left silently before it.

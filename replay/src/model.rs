@@ -251,7 +251,7 @@ impl Model {
     }
 
     fn note_live(&mut self, pfn: u32, order: u8, migrate: u8) {
-        self.memory.pages.note(pfn, State::Live, order);
+        self.memory.note(pfn, State::Live, order);
         if migrate == 1 {
             self.count_movable(pfn, order, true);
         }
@@ -352,7 +352,7 @@ impl Model {
             return None;
         }
         self.counts.frees += 1;
-        self.memory.pages.note(pfn, State::Unknown, 0);
+        self.memory.note(pfn, State::Unknown, 0);
         let migrate = self.memory.block_type(pfn);
         if migrate == 1 {
             self.count_movable(pfn, order, false);
@@ -373,7 +373,7 @@ impl Model {
                 .remove_smallest(zone, order, 1)
                 .or_else(|| (0..3).find_map(|migrate| self.remove_smallest(zone, order, migrate))),
         }?;
-        self.memory.pages.note(taken, State::Isolated, order);
+        self.memory.note(taken, State::Isolated, order);
         Some(taken)
     }
 

@@ -211,6 +211,24 @@ fn blocks_without_a_known_place_keep_their_number() {
 }
 
 #[test]
+fn what_a_made_up_block_had_merged_with_is_taken_with_it() {
+    // __free_one_page() merges a freed block with a buddy whose place nobody knows; the taking of
+    // the whole then uses up both.
+    let machine = machine(16, "6.18.0");
+    let (seed, _) = Seed::made_up(&machine, &sample(vec![0, 0, 0, 0, 3]));
+    let mut bench = Bench::of(Mirror::new(&machine, seed, None));
+    // No per-CPU list keeps order 4: the block is free, and its buddy is one of the three.
+    bench.of_order(Kind::PageFree, 2048, 4);
+    bench.of_order(Kind::PageAlloc, 2048, 4);
+    bench.of_order(Kind::PageFree, 2048, 4);
+    assert_eq!(bench.counts()[4], 4);
+    bench.taken(2048, 5);
+    assert_eq!((bench.counts()[4], bench.counts()[5]), (2, 0));
+    assert_eq!(bench.mirror.residue.made_up_pages, 16);
+    bench.mirror.memory().check().unwrap();
+}
+
+#[test]
 fn more_blocks_than_there_is_room_for_are_told() {
     let machine = machine(16, "6.18.0");
     let (_, homeless) = Seed::made_up(&machine, &sample(vec![5000]));

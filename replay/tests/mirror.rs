@@ -359,3 +359,14 @@ fn one_free_past_the_lists_tells_for_all_of_its_interrupt() {
     assert_eq!(bench.counts()[0], 2);
     assert_eq!(bench.mirror.residue.missing_takes, 0);
 }
+
+#[test]
+fn what_the_machine_has_not_is_passed_over_and_counted() {
+    let mut bench = Bench::with_free(&[(2048, 4)]);
+    // Beyond the machine's end, not aligned, of an order that no kernel has.
+    bench.alloc(1 << 30, 0, MOVABLE);
+    bench.free(2049, 1);
+    bench.drain(2048, 40, MOVABLE);
+    assert_eq!(bench.mirror.residue.impossible_events, 3);
+    assert_eq!(bench.counts()[2], 1);
+}

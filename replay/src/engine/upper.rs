@@ -72,7 +72,7 @@ impl OwnBlocks {
     pub(super) fn take(&mut self, model: &mut Model, input: UpperInput) {
         match input {
             UpperInput::Bind { number, pfn } => self.place(number, pfn + 1),
-            UpperInput::Drop { pfn, order } => model.free(0, pfn, order),
+            UpperInput::Drop { pfn, order } => model.free_from_before(0, pfn, order, false),
             UpperInput::Try { request } => {
                 let pfn = model.try_alloc(&request);
                 self.has_granted = pfn.is_some();

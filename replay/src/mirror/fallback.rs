@@ -10,7 +10,7 @@ use crate::seeding::Phase;
 impl Mirror {
     /// A request took from another migrate type.
     pub(super) fn fallback(&mut self, event: &Event) {
-        let Some((pfn, zone)) = self.page(event) else { return };
+        let Some((pfn, zone)) = self.possible_page(event) else { return };
         if self.memory.machine().rules.fallback == Fallback::MoveThenCount {
             self.fallback_before_taking(pfn, event);
             return;

@@ -10,7 +10,7 @@ use crate::seeding::Phase;
 impl Mirror {
     /// A free begins: the page goes to a per-CPU list, or straight to the buddy lists.
     pub(super) fn page_free(&mut self, event: &Event) {
-        let Some((pfn, zone)) = self.page(event) else { return };
+        let Some((pfn, zone)) = self.possible_page(event) else { return };
         let order = event.order;
         if event.context.is_task() {
             self.close_run(event);
@@ -55,18 +55,15 @@ impl Mirror {
         let migrate = self.memory.block_type(pfn);
         match self.memory.machine().pcp_list(order, migrate) {
             Some(_) if is_direct && phase == Phase::Before => {
-                self.memory.pages.note(pfn, State::Unknown, 0);
+                self.memory.note(pfn, State::Unknown, 0);
             }
             Some(_) if is_direct => {
                 self.residue.direct_frees += 1 << order;
                 self.memory.free(pfn, order, migrate, false);
             }
             Some(index) => self.free_to_list(pfn, zone, index, event),
-            None if phase == Phase::Before => self.memory.pages.note(pfn, State::Unknown, 0),
-            None => {
-                self.forget_inner(pfn, order);
-                self.memory.free(pfn, order, migrate, false);
-            }
+            None if phase == Phase::Before => self.memory.note(pfn, State::Unknown, 0),
+            None => self.memory.free(pfn, order, migrate, false),
         }
     }
 
@@ -81,7 +78,7 @@ impl Mirror {
         } else {
             self.memory.pcp(zone, self.cpu(event), index)
         };
-        self.memory.pages.push_front(list, pfn, State::Pcp, event.order);
+        self.memory.push_front(list, pfn, State::Pcp, event.order);
         let cpu = self.cpu(event);
         self.last_free[cpu] = Some((pfn, self.frees));
     }
@@ -165,7 +162,7 @@ impl Mirror {
                 let (kept, other) = if pfn >= upper { (upper, at) } else { (at, upper) };
                 let known = self.memory.pages.get(other).state();
                 if !matches!(known, State::Free | State::Pcp) {
-                    self.memory.pages.note(other, node.state(), have);
+                    self.memory.note(other, node.state(), have);
                 }
                 at = kept;
             }
@@ -174,29 +171,9 @@ impl Mirror {
         false
     }
 
-    /// A large block is freed whole: what was known of its inner pages is stale.
-    pub(super) fn forget_inner(&mut self, pfn: u32, order: u8) {
-        let span = 1u32.checked_shl(u32::from(order)).unwrap_or(u32::MAX);
-        let end = pfn.saturating_add(span).min(self.memory.machine().end);
-        for inner in pfn..end {
-            match self.memory.pages.get(inner).state() {
-                State::Pcp => {
-                    self.memory.pages.unlink(inner);
-                }
-                State::Live | State::Limbo | State::Isolated => {
-                    self.memory.pages.note(inner, State::Unknown, 0);
-                }
-                State::Free => {
-                    self.memory.remove(inner);
-                }
-                State::Unknown => {}
-            }
-        }
-    }
-
     /// The page goes to this processor's list now: its place in the list is known from here.
     pub(super) fn page_free_batched(&mut self, event: &Event) {
-        if let Some((pfn, _)) = self.page(event) {
+        if let Some((pfn, _)) = self.possible_page(event) {
             let cpu = self.cpu(event);
             self.reach_list(pfn, cpu);
         }
@@ -220,7 +197,7 @@ impl Mirror {
             if node.list() == self.memory.batch() {
                 self.effects.push(Effect::Moved { cpu, pfn, order });
             }
-            self.memory.pages.push_front(list, pfn, State::Pcp, order);
+            self.memory.push_front(list, pfn, State::Pcp, order);
         }
     }
 
@@ -248,7 +225,7 @@ impl Mirror {
 
     /// A block left a per-CPU list and is on the buddy lists, merged.
     pub(super) fn pcp_drain(&mut self, event: &Event) {
-        let Some((pfn, zone)) = self.page(event) else { return };
+        let Some((pfn, zone)) = self.possible_page(event) else { return };
         let order = event.order;
         if event.context.is_task() {
             self.close_run(event);

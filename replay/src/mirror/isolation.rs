@@ -31,7 +31,7 @@ impl Scan {
 impl Mirror {
     /// The scanner went over `[start, end)` and took blocks of so many pages in all.
     pub(super) fn isolate(&mut self, event: &Event) {
-        let Some((start, _)) = self.page(event) else { return };
+        let Some((start, _)) = self.possible_page(event) else { return };
         let Ok(end) = u32::try_from(event.end) else { return };
         let (scanned, taken) = (event.args[0], event.args[1]);
         if taken <= 0 || self.seed.phase(start, event.time.0) != Phase::After {
@@ -191,7 +191,7 @@ impl Mirror {
     }
 
     fn note_isolated(&mut self, head: u32, order: u8) {
-        self.memory.pages.note(head, State::Isolated, order);
+        self.memory.note(head, State::Isolated, order);
         self.effects.push(Effect::Isolated { pfn: head, order });
     }
 }

@@ -35,7 +35,7 @@ impl Mirror {
             for (pfn, order) in learned.waiting(list) {
                 let state = self.memory.pages.get(pfn).state();
                 if state != State::Pcp && self.memory.block_at(pfn).is_none() {
-                    self.memory.pages.push_back(list, pfn, State::Pcp, order);
+                    self.memory.push_back(list, pfn, State::Pcp, order);
                     // Nobody knows how it came there.
                     self.memory.pages.mark_fresh(pfn);
                 }

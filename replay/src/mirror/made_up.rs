@@ -35,11 +35,11 @@ impl Mirror {
     fn move_made_up(&mut self, head: u32, zone: usize) {
         let (order, migrate) = self.memory.remove(head);
         // Not to the place that it has to leave.
-        self.memory.pages.note(head, State::Live, order);
+        self.memory.note(head, State::Live, order);
         if let Some(place) = self.unknown_place(zone, order) {
             self.put_made_up(place, order, migrate);
         }
-        self.memory.pages.note(head, State::Unknown, 0);
+        self.memory.note(head, State::Unknown, 0);
     }
 
     fn put_made_up(&mut self, pfn: u32, order: u8, migrate: u8) {
@@ -47,8 +47,29 @@ impl Mirror {
         self.memory.pages.mark_seed(pfn);
     }
 
+    /// The kernel took a block that the mirror does not hold whole: what is free of it is taken,
+    /// and made-up blocks stand for the rest, with which it had merged.
+    pub(super) fn take_for_made_up(&mut self, pfn: u32, order: u8) {
+        if self.holds(pfn, order) || order == 0 || !self.is_partly_free(pfn, order) {
+            let zone = self.memory.zone_of(pfn).unwrap_or(0);
+            if !self.holds(pfn, order) && self.use_made_up(zone, order) {
+                self.residue.made_up_pages += 1 << order;
+            } else {
+                self.take_pieces(pfn, order);
+            }
+            return;
+        }
+        let half = order - 1;
+        self.take_for_made_up(pfn, half);
+        self.take_for_made_up(pfn + (1 << half), half);
+    }
+
+    fn is_partly_free(&self, pfn: u32, order: u8) -> bool {
+        (pfn..pfn + (1 << order)).any(|page| self.memory.block_at(page).is_some())
+    }
+
     /// Uses up a made-up block for one that the kernel took. `false` when there is none.
-    pub(super) fn use_made_up(&mut self, zone: usize, wanted: u8) -> bool {
+    fn use_made_up(&mut self, zone: usize, wanted: u8) -> bool {
         let machine = self.memory.machine();
         let (orders, types) = (machine.orders, machine.types);
         for order in wanted..orders {

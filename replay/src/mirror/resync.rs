@@ -63,8 +63,8 @@ impl Mirror {
         if self.memory.pages.get(pfn).state() == State::Pcp {
             self.memory.pages.unlink(pfn);
         }
-        self.forget_inner(pfn, order);
-        self.memory.pages.note(pfn, State::Unknown, 0);
+        self.memory.forget_inner(pfn, order);
+        self.memory.note(pfn, State::Unknown, 0);
         self.memory.insert(pfn, order, self.memory.block_type(pfn), End::Tail);
         true
     }

@@ -76,14 +76,18 @@ impl Guesses {
 impl Mirror {
     /// The fast search took at most one block.
     pub(super) fn fast_isolate(&mut self, event: &Event) {
-        let Some((least, zone)) = self.page(event) else { return };
+        let Some((least, zone)) = self.possible_page(event) else { return };
         let (scanned, taken) = (event.args[0], event.args[1]);
         if taken <= 0 || self.seed.phase(least, event.time.0) != Phase::After {
             return;
         }
+        let order = taken.unsigned_abs().ilog2() as u8;
+        if order >= self.memory.machine().orders {
+            self.residue.impossible_events += 1;
+            return;
+        }
         self.guesses.searches += 1;
         let number = self.guesses.searches;
-        let order = taken.unsigned_abs().ilog2() as u8;
         let top = u32::try_from(event.end).unwrap_or(u32::MAX);
         let seen = scanned - (taken - 1);
         let told = self.told_searches.get(&number).and_then(|told| told.first()).copied();
@@ -117,7 +121,7 @@ impl Mirror {
                 self.memory.pages.turn(list, pfn);
             }
             self.memory.carve(head, pfn, order);
-            self.memory.pages.note(pfn, State::Isolated, order);
+            self.memory.note(pfn, State::Isolated, order);
         }
     }
 

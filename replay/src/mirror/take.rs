@@ -10,7 +10,7 @@ use crate::seeding::Phase;
 impl Mirror {
     /// A refill or direct allocation took a block off a buddy list, under the zone lock.
     pub(super) fn zone_locked(&mut self, event: &Event) {
-        let Some((pfn, zone)) = self.page(event) else { return };
+        let Some((pfn, zone)) = self.possible_page(event) else { return };
         let (order, migrate) = (event.order, event.migrate);
         if !self.take(pfn, order, migrate, event) {
             return;
@@ -37,11 +37,8 @@ impl Mirror {
             self.recall(pfn, order);
         }
         if self.seed.is_made_up() && !self.holds(pfn, order) {
-            let zone = self.memory.zone_of(pfn).unwrap_or(0);
-            if self.use_made_up(zone, order) {
-                self.residue.made_up_pages += 1 << order;
-                return true;
-            }
+            self.take_for_made_up(pfn, order);
+            return true;
         }
         match self.memory.block_at(pfn) {
             Some((head, have)) if have >= order => {
@@ -168,7 +165,7 @@ impl Mirror {
                 Run { pid, list, before, taken: 1, first, last, migrate, order, open: true };
         }
         self.make_sure_taken(pfn, order);
-        self.memory.pages.push_back(list, pfn, State::Pcp, order);
+        self.memory.push_back(list, pfn, State::Pcp, order);
         self.memory.pages.mark_fresh(pfn);
     }
 
@@ -189,7 +186,7 @@ impl Mirror {
     fn leave(&mut self, pfn: u32, cpu: usize, migrate: u8) {
         let node = self.memory.pages.unlink(pfn);
         let order = node.order();
-        self.memory.pages.note(pfn, State::Limbo, order);
+        self.memory.note(pfn, State::Limbo, order);
         if node.is_fresh() {
             self.memory.pages.mark_fresh(pfn);
         } else if order > 0 {

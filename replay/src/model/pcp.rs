@@ -12,7 +12,8 @@ use crate::rules::BulkDrain;
 
 impl Model {
     fn pcp_index(&self, zone: usize, cpu: usize) -> usize {
-        zone * self.memory.machine().cpus + cpu
+        let cpus = self.memory.machine().cpus;
+        zone * cpus + cpu.min(cpus - 1)
     }
 
     fn pressure(&self, zone: usize) -> Pressure {
@@ -52,7 +53,7 @@ impl Model {
         for _ in 0..blocks.max(1) {
             let taken = self.remove_block(zone, request.order, request.migrate, flags, &mut mode);
             let Some(pfn) = taken else { break };
-            self.memory.pages.push_back(list, pfn, State::Pcp, request.order);
+            self.memory.push_back(list, pfn, State::Pcp, request.order);
             taken_blocks += 1;
         }
         self.pcps[set].count += taken_blocks << request.order;
@@ -64,7 +65,7 @@ impl Model {
     pub(super) fn pcp_free(&mut self, zone: usize, cpu: usize, index: usize, pfn: u32, order: u8) {
         let set = self.pcp_index(zone, cpu);
         let list = self.memory.pcp(zone, cpu, index);
-        self.memory.pages.push_front(list, pfn, State::Pcp, order);
+        self.memory.push_front(list, pfn, State::Pcp, order);
         let pressure = self.pressure(zone);
         let pcp = &mut self.pcps[set];
         pcp.count += 1 << order;
