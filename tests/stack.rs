@@ -303,7 +303,9 @@ fn a_live_host_is_followed() {
     // A free that is being told while the file is read is one area more or less.
     let away = of("areas_model").abs_diff(of("areas_kernel"));
     assert!(away <= 2, "{:#}", told["vmalloc"]);
-    assert_eq!(of("unknown_frees"), 0, "{:#}", told["vmalloc"]);
+    // An area that is being built while the file is read is not in it (6.14 and later); its
+    // allocation was told of before the recording began. One for each processor's thread.
+    assert!(of("unknown_frees") <= 2, "{:#}", told["vmalloc"]);
     if of("allocs") >= 100 {
         assert!(real(&told, "vmalloc.address_exact_percent") >= 95.0, "{:#}", told["vmalloc"]);
     }

@@ -106,7 +106,7 @@ impl Tables {
             };
             *found = self.slabs.iter().find(|(known, _)| *known == from).cloned();
             if found.is_none() {
-                let rows = read(recording, &SLABINFO, (from, to), slab_row)?;
+                let rows = read(recording, &SLABINFO, (from, to), SlabRow::of)?;
                 let rows = Arc::new(rows);
                 self.slabs.push((from, Arc::clone(&rows)));
                 *found = Some((from, rows));
@@ -177,19 +177,6 @@ fn read<T>(
         rows.extend((0..batch.rows()).map(|number| row(&batch, number)));
     }
     Ok(rows)
-}
-
-fn slab_row(batch: &TableBatch, row: usize) -> SlabRow {
-    SlabRow {
-        cache: batch.text(row, 2).to_owned(),
-        active_objects: batch.number(row, 3),
-        objects: batch.number(row, 4),
-        object_size_bytes: batch.number(row, 5),
-        objects_per_slab: batch.number(row, 6),
-        pages_per_slab: batch.number(row, 7),
-        active_slabs: batch.number(row, 8),
-        slabs: batch.number(row, 9),
-    }
 }
 
 fn vmalloc_row(batch: &TableBatch, row: usize) -> VmallocRow {

@@ -5,6 +5,7 @@ mod bench;
 
 use bench::*;
 use kmemlab_replay::memory::{End, Memory};
+use kmemlab_replay::policy::PolicySet;
 
 #[test]
 fn a_split_keeps_the_low_half_and_lists_the_upper_ones_at_the_head() {
@@ -160,4 +161,21 @@ fn a_request_that_fits_nowhere_fails_and_leaves_the_state_whole() {
     model.drain_all();
     assert_eq!(model.memory().free_pages(0), 2048);
     model.memory().check().unwrap();
+}
+
+#[test]
+fn a_zone_smaller_than_its_reserve_never_serves() {
+    // __zone_watermark_ok(): lowmem_reserve keeps ZONE_DMA from requests that may use higher
+    // zones, after reclaim and compaction too; what they made room for is in another zone.
+    let served_of = |reserve: u64| {
+        let mut machine = machine(4, "6.18.0");
+        machine.zones[0].protection = vec![reserve; 5];
+        let mut model = begun(PolicySet::baseline(&machine.rules), &machine, 4);
+        let served = model.alloc(&ask(3, UNMOVABLE)).is_some();
+        (served, model.counts.below_watermark, model.counts.failures)
+    };
+    assert_eq!(served_of(0), (true, 0, 0));
+    // No room above the reserve: the kernel made some first, and did serve.
+    assert_eq!(served_of(4 * 512 - 1), (true, 1, 0));
+    assert_eq!(served_of(4 * 512), (false, 0, 1));
 }

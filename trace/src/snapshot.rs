@@ -3,6 +3,7 @@
 //! Every row carries the two moments between which its file was read. `None` means "not told",
 //! never zero.
 
+use crate::table::TableBatch;
 use crate::unit::{Cpu, Nanos, NodeId, Order, Pfn};
 
 /// The moments just before and just after one read of a `/proc` file.
@@ -78,6 +79,40 @@ pub struct SlabRow {
     pub active_slabs: u64,
     /// Slabs.
     pub slabs: u64,
+}
+
+impl SlabRow {
+    /// A row of the table `slabinfo` ([`crate::format::SLABINFO`]).
+    #[must_use]
+    pub fn of(batch: &TableBatch, row: usize) -> Self {
+        Self {
+            cache: batch.text(row, 2).to_owned(),
+            active_objects: batch.number(row, 3),
+            objects: batch.number(row, 4),
+            object_size_bytes: batch.number(row, 5),
+            objects_per_slab: batch.number(row, 6),
+            pages_per_slab: batch.number(row, 7),
+            active_slabs: batch.number(row, 8),
+            slabs: batch.number(row, 9),
+        }
+    }
+
+    /// Pages of all slabs. A slab made while no larger block was free has the least order that
+    /// holds an object (`kmem_cache.min`), and the file counts it like any other; the objects that
+    /// are missing from `objects` tell how many have it (`get_slabinfo`, Linux 5.10 to 6.18).
+    #[must_use]
+    pub fn pages(&self, page_size_bytes: u64) -> u64 {
+        let usual = self.slabs.saturating_mul(self.pages_per_slab);
+        let missing = self.slabs.saturating_mul(self.objects_per_slab).saturating_sub(self.objects);
+        if missing == 0 || self.object_size_bytes == 0 || page_size_bytes == 0 {
+            return usual;
+        }
+        let pages = self.object_size_bytes.div_ceil(page_size_bytes).next_power_of_two();
+        let objects = pages.saturating_mul(page_size_bytes) / self.object_size_bytes;
+        let least = missing.checked_div(self.objects_per_slab.saturating_sub(objects));
+        let least = least.unwrap_or(0).min(self.slabs);
+        usual - least.saturating_mul(self.pages_per_slab.saturating_sub(pages))
+    }
 }
 
 /// `/sys/kernel/slab/CACHE/FILE`: one number. The key `shrunk` stands for the moment at which the
@@ -183,4 +218,29 @@ pub struct PageRun {
     pub pages: u64,
     /// What they are.
     pub page_use: PageUse,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slabs_of_the_least_order_have_fewer_pages() {
+        let row = |objects| SlabRow {
+            cache: "task_struct".to_owned(),
+            active_objects: 0,
+            objects,
+            object_size_bytes: 5888,
+            objects_per_slab: 5,
+            pages_per_slab: 8,
+            active_slabs: 10,
+            slabs: 10,
+        };
+        assert_eq!(row(50).pages(4096), 80);
+        // An object needs two pages: three such slabs lack four objects and six pages each.
+        assert_eq!(row(50 - 3 * 4).pages(4096), 80 - 3 * 6);
+        assert_eq!(row(0).pages(4096), 20);
+        // More objects than there is room for, as a file read in between may tell.
+        assert_eq!(row(60).pages(4096), 80);
+    }
 }

@@ -4,6 +4,7 @@ use kmemlab_trace::event::Kind;
 use kmemlab_trace::manifest::{ModelError, RunCounts, StackRun};
 use kmemlab_trace::measure::{self, FallbackKind, fallback_kind};
 use kmemlab_trace::reader::BuddySample;
+use kmemlab_trace::snapshot::SlabRow;
 use kmemlab_trace::{Error, Recording, format};
 
 use super::{OrderRow, UNUSABLE_ORDERS};
@@ -170,13 +171,13 @@ impl Side {
         if !recording.has(&format::SLABINFO) {
             return Ok(());
         }
+        let page_size_bytes = recording.manifest().host.page_size_bytes;
         let (mut pages, mut samples) = (0, 0u64);
         for batch in recording.table(&format::SLABINFO)? {
             let batch = batch?;
             samples += 1;
             for row in 0..batch.rows() {
-                // Columns: pages_per_slab and slabs.
-                pages += batch.number(row, 7) * batch.number(row, 9);
+                pages += SlabRow::of(&batch, row).pages(page_size_bytes);
             }
         }
         self.slab_pages_mean = (samples > 0).then(|| pages as f64 / samples as f64);

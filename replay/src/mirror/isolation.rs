@@ -31,10 +31,13 @@ impl Scan {
 impl Mirror {
     /// The scanner went over `[start, end)` and took blocks of so many pages in all.
     pub(super) fn isolate(&mut self, event: &Event) {
+        let (scanned, taken) = (event.args[0], event.args[1]);
+        if taken <= 0 {
+            return;
+        }
         let Some((start, _)) = self.possible_page(event) else { return };
         let Ok(end) = u32::try_from(event.end) else { return };
-        let (scanned, taken) = (event.args[0], event.args[1]);
-        if taken <= 0 || self.seed.phase(start, event.time.0) != Phase::After {
+        if self.seed.phase(start, event.time.0) != Phase::After {
             return;
         }
         let (scanned, taken) = (scanned as u64, taken as u64);

@@ -76,9 +76,13 @@ impl Guesses {
 impl Mirror {
     /// The fast search took at most one block.
     pub(super) fn fast_isolate(&mut self, event: &Event) {
-        let Some((least, zone)) = self.possible_page(event) else { return };
         let (scanned, taken) = (event.args[0], event.args[1]);
-        if taken <= 0 || self.seed.phase(least, event.time.0) != Phase::After {
+        // A search after the scanners have met tells a bound beyond any machine, and takes nothing.
+        if taken <= 0 {
+            return;
+        }
+        let Some((least, zone)) = self.possible_page(event) else { return };
+        if self.seed.phase(least, event.time.0) != Phase::After {
             return;
         }
         let order = taken.unsigned_abs().ilog2() as u8;

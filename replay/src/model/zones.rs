@@ -137,8 +137,11 @@ impl Model {
         flags: Flags,
         mark: Mark,
     ) -> bool {
-        if mark == Mark::None || flags.no_watermarks {
+        if flags.no_watermarks {
             return true;
+        }
+        if mark == Mark::None {
+            return self.reserve(zone, highest) < self.managed[zone];
         }
         let marks = self.marks[zone];
         if !self.below_high[zone] {
@@ -165,8 +168,7 @@ impl Model {
         if !flags.min_reserve && !flags.non_block {
             free = free.saturating_sub(self.highatomic_pages(zone));
         }
-        let reserve = self.reserves[zone].get(usize::from(highest)).copied().unwrap_or(0);
-        if free <= mark + reserve {
+        if free <= mark + self.reserve(zone, highest) {
             return false;
         }
         let has_block = |order: u8| {
@@ -174,6 +176,11 @@ impl Model {
                 || flags.highatomic && self.memory.free_of_type(zone, order, HIGHATOMIC) > 0
         };
         order == 0 || (order..self.memory.machine().orders).any(has_block)
+    }
+
+    /// Pages of a zone that a request which may use higher ones leaves alone (`lowmem_reserve`).
+    fn reserve(&self, zone: usize, highest: u8) -> u64 {
+        self.reserves[zone].get(usize::from(highest)).copied().unwrap_or(0)
     }
 
     /// `wakeup_kswapd`: in vain while it works, and not needed while any zone that the request may

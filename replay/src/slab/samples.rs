@@ -24,18 +24,7 @@ pub fn all(recording: &Recording) -> Result<Vec<SlabSample>, Error> {
             continue;
         }
         let number = |row: usize, column: usize| batch.number(row, column);
-        let rows = (0..batch.rows())
-            .map(|row| SlabRow {
-                cache: batch.text(row, 2).to_owned(),
-                active_objects: number(row, 3),
-                objects: number(row, 4),
-                object_size_bytes: number(row, 5),
-                objects_per_slab: number(row, 6),
-                pages_per_slab: number(row, 7),
-                active_slabs: number(row, 8),
-                slabs: number(row, 9),
-            })
-            .collect();
+        let rows = (0..batch.rows()).map(|row| SlabRow::of(&batch, row)).collect();
         let stamp = Stamp { before: Nanos(number(0, 0)), after: Nanos(number(0, 1)) };
         samples.push(SlabSample { stamp, rows });
     }

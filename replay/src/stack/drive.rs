@@ -229,7 +229,7 @@ impl<'a> Drive<'a> {
             let Some(cache) = ground.caches.find(&row.cache) else { continue };
             let after = closed[cache.index()];
             let before = self.open.get(cache.index()).copied().unwrap_or_default();
-            let kernel = CacheCount::of_row(row);
+            let kernel = CacheCount::of_row(row, ground.page_bytes);
             let model = CacheCount::nearest(&before.model, &after.model, &kernel);
             let bytes = row.object_size_bytes;
             model_held.add(model.pages, model.active_objects, bytes);
@@ -268,9 +268,10 @@ impl<'a> Drive<'a> {
     pub(super) fn finish(&mut self, ground: &Ground, follow: &Follow<'_>) -> SlabOutcome {
         self.stop(u64::MAX, ground);
         let mut slab = SlabOutcome { pages_model: self.policy.pages(), ..SlabOutcome::default() };
-        slab.pages_kernel = self.last.iter().fold(0, |sum: u64, (row, ..)| {
-            sum.saturating_add(row.slabs.saturating_mul(row.pages_per_slab))
-        });
+        slab.pages_kernel = self
+            .last
+            .iter()
+            .fold(0, |sum: u64, (row, ..)| sum.saturating_add(row.pages(ground.page_bytes)));
         slab.samples = self.samples;
         slab.sums = self.sums;
         slab.starts_compact = self.policy.starts_compact();

@@ -140,8 +140,8 @@ pub struct CacheCount {
 
 impl CacheCount {
     /// What the file says.
-    pub(super) fn of_row(row: &SlabRow) -> Self {
-        let pages = row.slabs.saturating_mul(row.pages_per_slab);
+    pub(super) fn of_row(row: &SlabRow, page_bytes: u64) -> Self {
+        let pages = row.pages(page_bytes);
         Self { slabs: row.slabs, pages, active_objects: row.active_objects }
     }
 

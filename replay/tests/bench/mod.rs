@@ -68,7 +68,7 @@ pub fn model_under(blocks: u64, release: &str, policies: &str) -> Model {
     begun(PolicySet::parse(policies, &machine.rules).unwrap(), &machine, blocks)
 }
 
-fn begun(policies: PolicySet, machine: &Machine, blocks: u64) -> Model {
+pub fn begun(policies: PolicySet, machine: &Machine, blocks: u64) -> Model {
     let seed = all_free(machine);
     let memory = Mirror::new(machine, seed.clone(), None).memory().clone();
     Model::under(policies, memory, &seed, &Start::computed(machine, blocks))
