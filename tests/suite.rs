@@ -15,6 +15,7 @@ mod disk_full;
 mod fidelity;
 mod imperfect;
 mod kill;
+mod late;
 mod mirror_live;
 mod policies;
 mod record_live;

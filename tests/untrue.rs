@@ -29,7 +29,7 @@ const SHARES: [u64; 3] = [1, 20, 300];
 
 /// How much of the first page map a copy has.
 #[derive(Clone, Copy, Debug)]
-enum PageMap {
+pub(crate) enum PageMap {
     Whole,
     Half,
     None,
@@ -106,8 +106,14 @@ fn copy_table(
     }
 }
 
-/// Writes a copy that does not tell the truth.
-fn lie_about(from: &Recording, to: &Path, liar: &mut Liar, page_map: PageMap) {
+/// Writes a copy in which each event is told as `tell` says.
+pub(crate) fn retell(
+    from: &Recording,
+    to: &Path,
+    page_map: PageMap,
+    events_max: usize,
+    tell: &mut dyn FnMut(Event) -> Vec<Event>,
+) {
     let mut manifest = from.manifest().clone();
     let end = manifest.end.take();
     let mut writer = RecordingWriter::create(to, manifest, true).unwrap();
@@ -129,17 +135,22 @@ fn lie_about(from: &Recording, to: &Path, liar: &mut Liar, page_map: PageMap) {
         for number in 0..batch.names() {
             builder.name(batch.name(number as u16));
         }
-        for event in batch.iter().take(EVENTS_MAX.saturating_sub(told)) {
-            liar.tell(event).iter().for_each(|event| builder.push(event));
+        for event in batch.iter().take(events_max.saturating_sub(told)) {
+            tell(event).iter().for_each(|event| builder.push(event));
             told += 1;
         }
         writer.append_events(&mut builder).unwrap();
         writer.commit().unwrap();
-        if told >= EVENTS_MAX {
+        if told >= events_max {
             break;
         }
     }
     writer.finish(end.unwrap_or_default()).unwrap();
+}
+
+/// Writes a copy that does not tell the truth.
+fn lie_about(from: &Recording, to: &Path, liar: &mut Liar, page_map: PageMap) {
+    retell(from, to, page_map, EVENTS_MAX, &mut |event| liar.tell(event));
 }
 
 /// Both replays, with every law checked, each also under one of all policies.
