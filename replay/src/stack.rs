@@ -144,7 +144,12 @@ impl Ground {
             base: None,
             callers: None,
             samples,
-            vmap_samples: vmap::samples::all(recording)?,
+            // Without events nothing moves, and there is nothing to compare.
+            vmap_samples: if recorded(Kind::VmapAlloc.name()) {
+                vmap::samples::all(recording)?
+            } else {
+                Vec::new()
+            },
             slab_runs: direct_map::slab_runs(recording)?,
             has_areas: recorded(Kind::VmapAlloc.name()),
             has_pages: recorded(Kind::PageAlloc.name()),

@@ -1,7 +1,9 @@
 /* Runs in the emulated machine: guest-load KIND SECONDS makes hundreds of slabs a cache, lets go of
- * them in another order than they came, and begins again. KIND is forks, files or sockets. */
+ * them in another order than they came, and begins again. KIND is forks, files, sockets or maps:
+ * areas of vmalloc, BPF arrays of 9 to 505 pages and kernel stacks, so that it purges often. */
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <net/if.h>
 #include <signal.h>
 #include <stdint.h>
@@ -17,6 +19,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -214,6 +217,59 @@ static void sockets(void)
 	}
 }
 
+/* A BPF array of some pages. Beyond 32 KiB its memory is an area of vmalloc. */
+static int array_of(unsigned pages)
+{
+	union bpf_attr wanted = {
+		.map_type = BPF_MAP_TYPE_ARRAY,
+		.key_size = 4,
+		.value_size = 4096,
+		.max_entries = pages,
+	};
+	return syscall(SYS_bpf, BPF_MAP_CREATE, &wanted, sizeof wanted);
+}
+
+/* Children that wait, so that more kernel stacks are in use than the processors keep at hand. */
+static void stacks(int count)
+{
+	int children[40], started = 0;
+	while (started < count) {
+		int pid = fork();
+		if (pid == 0) {
+			pause();
+			_exit(0);
+		}
+		if (pid < 0)
+			break;
+		children[started++] = pid;
+	}
+	shuffle(children, started);
+	while (started > 0) {
+		kill(children[--started], SIGKILL);
+		waitpid(children[started], NULL, 0);
+	}
+}
+
+static void maps(void)
+{
+	enum { MANY = 60 };
+	int arrays[MANY], count = 0;
+	while (now() < end_at) {
+		while (count < MANY && now() < end_at) {
+			int array = array_of(below(8) ? 8 + below(56) : 8 + below(497));
+			if (array < 0)
+				break;
+			arrays[count++] = array;
+			if (below(20) == 0)
+				stacks(1 + below(40));
+		}
+		shuffle(arrays, count);
+		int left = count / (2 + below(4));
+		while (count > left)
+			close(arrays[--count]);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 3)
@@ -233,6 +289,8 @@ int main(int argc, char **argv)
 		files();
 	else if (!strcmp(argv[1], "sockets"))
 		sockets();
+	else if (!strcmp(argv[1], "maps"))
+		maps();
 	else
 		return 2;
 	if (other > 0) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Records a load under another kernel: Debian's cloud kernel of that release, in an emulated machine.
 #   guest.sh 6.1|6.12                 records guest-RELEASE.kmt
-#   guest.sh 6.1|6.12 record LOAD     the same under forks, files or sockets (guest-load.c)
+#   guest.sh 6.1|6.12 record LOAD     the same under forks, files, sockets or maps (guest-load.c)
 #   guest.sh 6.1|6.12 fixtures        copies the kernel's own files for collector/tests/kernels/RELEASE
 # MEMORY (MiB), CPUS, SECONDS_OF_LOAD, RING (of a processor) and DETAIL=yes (--slab-detail) say how;
 # KERNEL_IMAGE is a kernel that is unpacked already. Needs qemu-system-x86, busybox-static, cpio, gcc for a LOAD, and the package

@@ -1,6 +1,6 @@
 //! Runs the vmalloc layer over a recording, and compares it with `/proc/vmallocinfo`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use kmemlab_trace::event::{Event, Kind};
 
@@ -8,7 +8,7 @@ use super::layer::{Area, Purge, Vmap};
 use super::reading::{Held, LATE_NS, Reading};
 use super::samples::VmapSample;
 use super::space::Request;
-use super::start::VmapStart;
+use super::start::{Objects, VmapStart};
 
 /// What a run came to.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -100,8 +100,7 @@ pub struct VmapDrive<'a> {
     bound: BTreeMap<u64, Bound>,
     from: u64,
     was_pending: bool,
-    /// Threads that took an object for an area and have not asked for it yet.
-    has_object: HashMap<u32, ()>,
+    objects: Objects,
     /// Objects for areas are recorded.
     has_objects: bool,
     /// The kernel's purges.
@@ -145,8 +144,8 @@ impl<'a> VmapDrive<'a> {
         for pooled in &start.pools {
             layer.seed_pool(pooled);
         }
-        for (start, size) in &start.taken {
-            layer.seed_taken(*start, *size);
+        for taken in &start.taken {
+            layer.seed_taken(taken);
         }
         let from = first.map_or(0, |sample| sample.stamp.after.0);
         let next = usize::from(first.is_some());
@@ -158,7 +157,7 @@ impl<'a> VmapDrive<'a> {
             bound,
             from,
             was_pending: false,
-            has_object: HashMap::new(),
+            objects: Objects::default(),
             has_objects: start.has_objects,
             purges: &start.purges,
             outcome,
@@ -167,13 +166,15 @@ impl<'a> VmapDrive<'a> {
 
     /// An object of the cache `vmap_area` was allocated: the area comes from the free space.
     pub fn object(&mut self, event: &Event) {
-        self.has_object.insert(event.pid.0, ());
+        self.objects.took(event);
     }
 
     /// An event of the vmalloc space.
     pub fn event(&mut self, event: &Event) {
         if event.time.0 <= self.from {
-            self.has_object.remove(&event.pid.0);
+            if event.kind == Kind::VmapAlloc {
+                self.objects.of(event);
+            }
             return;
         }
         self.pass_samples(event.time.0);
@@ -186,8 +187,8 @@ impl<'a> VmapDrive<'a> {
     }
 
     fn alloc(&mut self, event: &Event) {
-        let from_pool = self.has_object.remove(&event.pid.0).is_none();
-        let from_pool = self.has_objects.then_some(from_pool);
+        let object = self.objects.of(event);
+        let from_pool = self.has_objects.then_some(object.is_none());
         if event.flag != 0 {
             self.outcome.failed_kernel += 1;
             return;
@@ -205,7 +206,7 @@ impl<'a> VmapDrive<'a> {
             end: event.args[2] as u64,
         };
         self.outcome.allocs += 1;
-        let cpu = usize::from(event.cpu.0);
+        let cpu = object.unwrap_or(usize::from(event.cpu.0));
         // The kernel's own policy follows the kernel; another goes its own way.
         let found = if self.layer.is_recorded() {
             let is_purging = self.layer.is_lazy(kernel);

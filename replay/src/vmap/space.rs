@@ -28,6 +28,15 @@ pub struct Request {
 }
 
 impl Request {
+    /// How long a hole must be so that the search cannot miss it (`find_vmap_lowest_match`).
+    #[must_use]
+    pub fn wanted(&self, length: Length, page_bytes: u64) -> u64 {
+        let is_padded = self.align > page_bytes || length == Length::Padded;
+        let is_exact = self.end.wrapping_sub(self.start) == self.size;
+        let is_padded = is_padded && !(is_exact && length == Length::PaddedWhenAligned);
+        self.size.saturating_add(if is_padded { self.align.max(1) - 1 } else { 0 })
+    }
+
     /// The first aligned address of a hole within the window, if the area fits there.
     fn place(&self, hole: u64, hole_end: u64) -> Option<u64> {
         let mask = self.align.max(1) - 1;
@@ -95,6 +104,16 @@ impl FreeSpace {
         self.holes.range(..=start).next_back().is_some_and(|(_, hole_end)| *hole_end >= end)
     }
 
+    /// How long the hole would be if a range were free.
+    #[must_use]
+    pub fn length_with(&self, start: u64, end: u64) -> u64 {
+        let below =
+            self.holes.range(..=start).next_back().filter(|(_, hole_end)| **hole_end >= start);
+        let above =
+            self.holes.range(start..=end).next_back().map_or(end, |(_, hole_end)| *hole_end);
+        above.max(end).saturating_sub(below.map_or(start, |(hole, _)| *hole))
+    }
+
     /// Where a request goes. A hole that fits only because it happens to begin aligned is taken
     /// when no hole is as long as size and alignment together.
     #[must_use]
@@ -105,14 +124,7 @@ impl FreeSpace {
         length: Length,
         page_bytes: u64,
     ) -> Option<u64> {
-        let is_padded = request.align > page_bytes || length == Length::Padded;
-        let is_exact = request.end.wrapping_sub(request.start) == request.size;
-        let pad = if is_padded && !(is_exact && length == Length::PaddedWhenAligned) {
-            request.align.max(1) - 1
-        } else {
-            0
-        };
-        let wanted = request.size.saturating_add(pad);
+        let wanted = request.wanted(length, page_bytes);
         let from = self.holes.range(..=request.start).next_back().map_or(0, |(start, _)| *start);
         let mut lucky = None;
         let mut best: Option<(u64, u64)> = None;

@@ -10,15 +10,32 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use kmemlab_trace::event::{Event, Kind};
 
 use super::layer::Purge;
-use super::rules::{Length, VmapRules};
+use super::rules::VmapRules;
 use super::samples::VmapSample;
 use super::space::{FreeSpace, Request};
+
+mod objects;
+mod passed;
+
+pub use objects::Objects;
+use passed::{Hole, Passed};
 
 /// An area that was in a pool at the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pooled {
     /// Node.
     pub node: usize,
+    /// First address.
+    pub start: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Purges that it is known to have stayed through.
+    pub purges: u64,
+}
+
+/// A range that is not free at the start and in no pool that a request asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Taken {
     /// First address.
     pub start: u64,
     /// Bytes.
@@ -34,8 +51,8 @@ pub struct VmapStart {
     pub pools: Vec<Pooled>,
     /// Node, plus one, of areas that the first sample names.
     pub nodes: BTreeMap<u64, u32>,
-    /// Ranges that are not free and in no pool that a request of theirs asks: start and size.
-    pub taken: Vec<(u64, u64)>,
+    /// What is not free and in no pool that a request asks.
+    pub taken: Vec<Taken>,
     /// Objects for areas are recorded.
     pub has_objects: bool,
     /// The purges after the first sample.
@@ -50,25 +67,18 @@ pub struct VmapLearning<'a> {
     sample: Option<&'a VmapSample>,
     nodes: usize,
     has_objects: bool,
-    /// Threads that took an object for an area and have not asked for it yet.
-    has_object: HashMap<u32, bool>,
+    objects: Objects,
     seen: HashMap<u64, ()>,
     windows: Vec<((u64, u64), u64)>,
     start: VmapStart,
-    /// Until the first purge: what is free as far as the sample tells.
-    space: FreeSpace,
-    length: Length,
-    page_bytes: u64,
+    passed: Passed,
     purges: u32,
     /// By node: its pool ran dry after the first purge, so nothing of that purge was left in it.
     is_drained: Vec<bool>,
     /// Pools taken from before the first purge.
     pools_before: Vec<Pooled>,
-    skipped: Vec<Pooled>,
-    /// Nodes and sizes whose pool was found empty before the first purge.
+    /// Nodes and sizes whose pool was found empty: what nobody came to was not in it.
     dry: BTreeSet<(usize, u64)>,
-    /// Addresses taken from the free space between the first purge and the second.
-    freed_by_first: BTreeMap<u64, ()>,
 }
 
 impl<'a> VmapLearning<'a> {
@@ -86,19 +96,15 @@ impl<'a> VmapLearning<'a> {
             space.remove(row.start, row.start.saturating_add(row.size));
         }
         Self {
-            space,
-            length: rules.length,
-            page_bytes,
+            passed: Passed::new(space, rules.length, page_bytes),
             purges: 0,
             is_drained: vec![false; nodes.clamp(1, 128)],
             pools_before: Vec::new(),
-            skipped: Vec::new(),
             dry: BTreeSet::new(),
-            freed_by_first: BTreeMap::new(),
             sample,
             nodes: nodes.clamp(1, 128),
             has_objects,
-            has_object: HashMap::new(),
+            objects: Objects::default(),
             seen: HashMap::new(),
             windows: Vec::new(),
             start: VmapStart { has_objects, ..VmapStart::default() },
@@ -107,7 +113,7 @@ impl<'a> VmapLearning<'a> {
 
     /// An object of the cache `vmap_area` was allocated.
     pub fn object(&mut self, event: &Event) {
-        self.has_object.insert(event.pid.0, true);
+        self.objects.took(event);
     }
 
     /// An event of the vmalloc space.
@@ -115,6 +121,7 @@ impl<'a> VmapLearning<'a> {
         let is_after = self.sample.is_some_and(|sample| event.time > sample.stamp.after);
         if is_after && event.kind == Kind::VmapPurge {
             self.purges += 1;
+            self.passed.purged();
             self.start.purges.push(Purge {
                 areas: event.args[0].max(0) as u64,
                 start: event.pfn_or_address,
@@ -131,9 +138,10 @@ impl<'a> VmapLearning<'a> {
             None if self.windows.len() < 64 => self.windows.push((window, 1)),
             None => {}
         }
-        let is_hit = !self.has_object.remove(&event.pid.0).unwrap_or(false);
+        let object = self.objects.of(event);
+        let is_hit = object.is_none();
         let start = event.pfn_or_address;
-        let node = usize::from(event.cpu.0) % self.nodes;
+        let node = object.unwrap_or(usize::from(event.cpu.0)) % self.nodes;
         if !is_after {
             self.start.nodes.insert(start, node as u32 + 1);
             return;
@@ -141,16 +149,16 @@ impl<'a> VmapLearning<'a> {
         if !self.has_objects {
             return;
         }
-        if self.purges == 0 {
-            if !is_hit {
-                self.dry.insert((node, event.bytes_requested));
-                self.skip_below(event, node);
-            }
-            self.space.remove(start, start.saturating_add(event.bytes_requested));
-        }
-        if self.purges == 1 && !is_hit {
-            self.is_drained[node] = true;
-            self.freed_by_first.insert(start, ());
+        let request = Request {
+            size: event.bytes_requested,
+            align: (event.args[0].max(1) as u64).next_power_of_two(),
+            start: window.0,
+            end: window.1,
+        };
+        self.passed.given_out(&request, start, node, is_hit);
+        if !is_hit {
+            self.dry.insert((node, event.bytes_requested));
+            self.is_drained[node] |= self.purges == 1;
         }
         if self.seen.insert(start, ()).is_some() || !is_hit {
             return;
@@ -166,58 +174,36 @@ impl<'a> VmapLearning<'a> {
         }
     }
 
-    /// Holes that the kernel passed over are no holes.
-    fn skip_below(&mut self, event: &Event, node: usize) {
-        let size = event.bytes_requested;
-        let request = Request {
-            size,
-            align: (event.args[0].max(1) as u64).next_power_of_two(),
-            start: event.args[1] as u64,
-            end: event.args[2] as u64,
-        };
-        let unseen =
-            self.space.pass_over(&request, self.length, self.page_bytes, event.pfn_or_address);
-        let node = (node + 1) % self.nodes;
-        let unseen =
-            unseen.into_iter().map(|(start, size)| Pooled { node, start, size, purges: 0 });
-        self.skipped.extend(unseen);
-    }
-
     /// What was passed over is in a pool that was not found empty; if all were, nobody knows where.
-    fn place_skipped(&mut self) {
-        for pooled in std::mem::take(&mut self.skipped) {
-            let nodes = (0..self.nodes).map(|step| (pooled.node + step) % self.nodes);
-            match nodes.clone().find(|node| !self.dry.contains(&(*node, pooled.size))) {
-                Some(node) => self.skipped.push(Pooled { node, ..pooled }),
-                None => self.start.taken.push((pooled.start, pooled.size)),
-            }
+    fn place(&mut self, hole: &Hole) -> Option<usize> {
+        let nodes = (1..=self.nodes).map(|step| (hole.node + step) % self.nodes);
+        let may_have = |node: &usize| !hole.is_rest && !self.dry.contains(&(*node, hole.size));
+        let node = nodes.into_iter().find(may_have);
+        if node.is_none() {
+            let Hole { start, size, purges, .. } = *hole;
+            self.start.taken.push(Taken { start, size, purges });
         }
+        node
     }
 
     /// What was passed over, in the order of its pool. The first purge gives a fourth of the pool
     /// back, from its front: what was taken from the free space after it stood there, and the
     /// highest addresses do, which nobody came to. A purge puts its highest address in front.
-    fn in_order(&self, node: usize, behind: usize) -> Vec<Pooled> {
-        let mine = self.skipped.iter().filter(|pooled| pooled.node == node).copied();
-        let mut mine: Vec<Pooled> = mine.collect();
-        mine.sort_unstable_by_key(|pooled| std::cmp::Reverse(pooled.start));
-        let front = (mine.len() + behind) / 4;
-        let is_told = |pooled: &Pooled| self.freed_by_first.contains_key(&pooled.start);
-        let told = mine.iter().filter(|pooled| is_told(pooled)).count();
-        let mut untold = front.saturating_sub(told);
+    fn in_order(node: usize, mut mine: Vec<Hole>, behind: usize) -> Vec<Pooled> {
+        mine.sort_unstable_by_key(|hole| std::cmp::Reverse(hole.start));
+        let is_told = |hole: &Hole| hole.is_freed && hole.purges == 0;
+        let told = mine.iter().filter(|hole| is_told(hole)).count();
+        let mut untold = ((mine.len() + behind) / 4).saturating_sub(told);
         let (mut first, mut rest) = (Vec::new(), Vec::new());
-        for pooled in mine {
-            if is_told(&pooled) {
-                first.push(pooled);
-            } else if untold > 0 {
-                untold -= 1;
-                first.push(pooled);
-            } else {
-                rest.push(pooled);
-            }
+        for hole in mine {
+            let may_be_first = hole.purges == 0 && !hole.is_freed && untold > 0;
+            untold -= usize::from(may_be_first);
+            if is_told(&hole) || may_be_first { first.push(hole) } else { rest.push(hole) }
         }
-        first.append(&mut rest);
-        first
+        // What a later purge gave back stood before what none did.
+        rest.sort_by_key(|hole| if hole.is_freed { hole.purges } else { u64::MAX });
+        let all = first.into_iter().chain(rest);
+        all.map(|Hole { start, size, purges, .. }| Pooled { node, start, size, purges }).collect()
     }
 
     /// Areas that wait at the start and were not told of later: on a node whose pool never ran dry,
@@ -253,20 +239,23 @@ impl<'a> VmapLearning<'a> {
         let most = self.windows.iter().max_by_key(|(window, count)| (*count, *window));
         self.start.window = most.map(|(window, _)| *window);
         let later = std::mem::take(&mut self.start.pools);
-        let mut untold = FreeSpace::new(0, u64::MAX);
-        for pooled in self.pools_before.iter().chain(&later) {
-            untold.remove(pooled.start, pooled.start.saturating_add(pooled.size));
+        let holes = self.passed.take_holes();
+        let mut by_node = vec![Vec::new(); self.nodes];
+        for hole in holes {
+            if let Some(node) = self.place(&hole) {
+                by_node[node].push(hole);
+            }
         }
-        self.skipped.retain(|it| untold.holds(it.start, it.start.saturating_add(it.size)));
-        self.place_skipped();
         self.start.pools = std::mem::take(&mut self.pools_before);
-        for node in 0..self.nodes {
+        for (node, mine) in by_node.into_iter().enumerate() {
             let behind = later.iter().filter(|pooled| pooled.node == node).count();
-            let mut mine = self.in_order(node, behind);
-            self.start.pools.append(&mut mine);
+            self.start.pools.append(&mut Self::in_order(node, mine, behind));
         }
         self.start.pools.extend(later);
         self.guess_nodes();
         self.start
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,8 +44,11 @@ impl Vmap {
     fn begin_purge(&mut self, is_full: bool) {
         self.purges += 1;
         self.may_be_repeated = std::mem::take(&mut self.is_asked_twice);
-        self.surprises.purged();
-        self.decay(is_full);
+        if !std::mem::take(&mut self.surprises.is_decayed) || is_full {
+            self.surprises.purged();
+            self.decay(is_full);
+        }
+        self.leave_with(self.purges);
     }
 
     fn give_all(&mut self, mut taken: Vec<Area>, is_full: bool) {
@@ -136,7 +139,10 @@ impl Vmap {
         let owner = self.owner(&area);
         let pool = self.pools.get_mut(owner).and_then(|classes| classes.get_mut(class));
         match pool {
-            Some(pool) if area.node > 0 && !is_full => pool.push_front(area.start),
+            Some(pool) if area.node > 0 && !is_full => {
+                pool.push_front(area.start);
+                self.surprises.pooled(area.start);
+            }
             _ => self.free.insert(area.start, area.start.saturating_add(area.size)),
         }
     }
@@ -151,7 +157,7 @@ impl Vmap {
 
     /// `decay_va_pool_node`. Where the events tell that an area of the start stayed, the kernel had
     /// others before it that no event names.
-    fn decay(&mut self, is_full: bool) {
+    pub(super) fn decay(&mut self, is_full: bool) {
         for (node, classes) in self.pools.iter_mut().enumerate() {
             for (class, pool) in classes.iter_mut().enumerate() {
                 let fourth = pool.len() / 4;

@@ -4,10 +4,11 @@
 //! of the start is met once and not at every request after it. Nothing here helps the request that
 //! was a surprise: it is judged before.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Area, Purge, Vmap};
 use crate::vmap::space::Request;
+use crate::vmap::start::Taken;
 
 /// What surprises told of.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +20,16 @@ pub(super) struct Surprises {
     decayed: BTreeMap<(usize, usize), Vec<u64>>,
     /// The worker was found to be at work: its event is still to come.
     pub(super) is_purging: bool,
+    /// The worker was found to have shrunk the pools: its purge is still to come.
+    pub(super) is_decayed: bool,
     /// Areas of the start, and the purges that they are known to stay through.
     stays: BTreeMap<u64, u64>,
+    /// What is in limbo since the start, likewise: the next purge gives it back.
+    leaves: BTreeMap<u64, u64>,
+    /// What the last purge put into pools.
+    fresh: BTreeSet<u64>,
+    /// Pools (node, class) whose kernel's had another in front at the last request.
+    differs: BTreeSet<(usize, usize)>,
 }
 
 impl Surprises {
@@ -38,6 +47,12 @@ impl Surprises {
 
     pub(super) fn purged(&mut self) {
         self.decayed.clear();
+        self.fresh.clear();
+    }
+
+    /// The purge put an area into its pool.
+    pub(super) fn pooled(&mut self, start: u64) {
+        self.fresh.insert(start);
     }
 
     /// The entries of limbo that a range touches; they do not overlap each other.
@@ -75,11 +90,12 @@ impl Vmap {
     ) -> Option<u64> {
         let hits = self.pool_hits;
         let found = self.alloc(request, cpu);
-        if found == Some(kernel) {
-            return found;
-        }
         let class = self.class_of(request.size);
         let node = cpu % self.nodes;
+        if found == Some(kernel) {
+            self.surprises.differs.remove(&(node, class));
+            return found;
+        }
         let was_hit = self.pool_hits > hits;
         let is_pooled = (request.start, request.end) == self.window;
         let has_pool = is_pooled && class < self.pools[node].len();
@@ -95,13 +111,28 @@ impl Vmap {
         if has_pool && from_pool.unwrap_or(is_own) {
             self.learn_of_pool(node, class, had);
         } else {
-            if has_pool && was_hit {
+            if has_pool && was_hit && !self.decays_early() {
                 self.empty_pool(node, class, had);
             }
             self.learn_of_free(request, class, kernel, had);
         }
         self.occupy(request, kernel, if has_pool { node as u32 + 1 } else { 0 });
         found
+    }
+
+    /// A pool had nothing although it should: while the worker is asked for, it may be just
+    /// shrinking that pool, which it takes off its node meanwhile (`decay_va_pool_node`). What it
+    /// purges comes to the pools later.
+    fn decays_early(&mut self) -> bool {
+        let is_early = self.is_pending && !self.purges_at_once() && !self.surprises.is_purging;
+        if is_early && !self.surprises.is_decayed {
+            self.surprises.purged();
+            self.purges += 1;
+            self.decay(false);
+            self.purges -= 1;
+            self.surprises.is_decayed = true;
+        }
+        is_early
     }
 
     /// The worker was found to be at work before its event came.
@@ -146,7 +177,11 @@ impl Vmap {
     /// or never was there; what the model's purge took behind it stayed.
     fn learn_of_pool(&mut self, node: usize, class: usize, had: Had) {
         match had {
-            Had::Pool { node: other, place } if other == node && !self.surprises.is_purging => {
+            Had::Pool { node: other, place }
+                if other == node
+                    && !self.surprises.is_purging
+                    && self.is_not_there(node, class) =>
+            {
                 self.give_back(node, class, place);
             }
             Had::Decayed(place) => {
@@ -163,12 +198,36 @@ impl Vmap {
         }
     }
 
+    /// Whether what the model has in front of a pool is not in the kernel's. What the last purge
+    /// put there is, unless it happens twice in a row: the one that the kernel gave out came with
+    /// another purge than the model's, or a thread was interrupted between taking and telling.
+    fn is_not_there(&mut self, node: usize, class: usize) -> bool {
+        let front = self.pools[node][class].front();
+        let is_fresh = front.is_some_and(|start| self.surprises.fresh.contains(start));
+        !is_fresh || !self.surprises.differs.insert((node, class))
+    }
+
     /// The first `count` of a pool are free.
     fn give_back(&mut self, node: usize, class: usize, count: usize) {
         let size = (class as u64 + 1) * self.page_bytes;
         let len = self.pools[node][class].len();
         for start in self.pools[node][class].drain(..count.min(len)) {
             self.free.insert(start, start + size);
+        }
+    }
+
+    /// As [`Self::give_back`], but what the last purge put there stays: a purge takes from a pool
+    /// before it gives to it.
+    fn give_back_older(&mut self, node: usize, class: usize, count: usize) {
+        let size = (class as u64 + 1) * self.page_bytes;
+        let len = self.pools[node][class].len();
+        let before: Vec<u64> = self.pools[node][class].drain(..count.min(len)).collect();
+        for start in before.into_iter().rev() {
+            if self.surprises.fresh.contains(&start) {
+                self.pools[node][class].push_front(start);
+            } else {
+                self.free.insert(start, start + size);
+            }
         }
     }
 
@@ -189,7 +248,7 @@ impl Vmap {
     /// The free space had it, and nothing below that is large enough.
     fn learn_of_free(&mut self, request: &Request, class: usize, kernel: u64, had: Had) {
         if let Had::Pool { node, place } = had {
-            self.give_back(node, class, place);
+            self.give_back_older(node, class, place);
         }
         self.leave_limbo(kernel, kernel.saturating_add(request.size));
         let unseen = self.free.pass_over(request, self.rules.length, self.page_bytes, kernel);
@@ -217,7 +276,9 @@ impl Vmap {
         }
         let above: Vec<u64> = limbo
             .range(end..)
-            .filter(|(_, (_, passed))| *passed < self.purges)
+            .filter(|(other, (_, passed))| {
+                *passed < self.purges && !self.surprises.leaves.contains_key(*other)
+            })
             .map(|(other, _)| *other)
             .collect();
         for other in above {
@@ -228,9 +289,24 @@ impl Vmap {
     }
 
     /// A range that is not free at the start although no file names it.
-    pub fn seed_taken(&mut self, start: u64, size: u64) {
-        if self.free.remove(start, start.saturating_add(size)) && self.is_recorded() {
+    pub fn seed_taken(&mut self, taken: &Taken) {
+        let Taken { start, size, purges } = *taken;
+        if self.free.remove(start, start.saturating_add(size)) {
             self.surprises.limbo.insert(start, (size, 0));
+            self.surprises.leaves.insert(start, purges);
+        }
+    }
+
+    /// What of the start is known to have stayed through the purges before this one only goes back.
+    pub(super) fn leave_with(&mut self, purge: u64) {
+        let leaves = &mut self.surprises.leaves;
+        let now: Vec<u64> =
+            leaves.iter().filter(|(_, purges)| **purges < purge).map(|(start, _)| *start).collect();
+        for start in now {
+            self.surprises.leaves.remove(&start);
+            if let Some((size, _)) = self.surprises.limbo.remove(&start) {
+                self.free.insert(start, start + size);
+            }
         }
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::vmap::start::Taken;
 
 const PAGE: u64 = 4096;
 const START: u64 = 1 << 32;
@@ -68,7 +69,7 @@ fn one_surprise_is_one_surprise() {
     layer.free(at(13));
     layer.purge_all(false);
     assert_eq!(layer.alloc_at(&request, 0, at(8), None), Some(at(13)), "the other of the pool");
-    assert_eq!((layer.pooled_areas(), layer.areas()), (0, 2), "it went back before");
+    assert_eq!((layer.pooled_areas(), layer.areas()), (1, 2), "the last purge put it there");
 }
 
 fn pooled(layer: &Vmap) -> u64 {
@@ -208,4 +209,81 @@ fn without_a_hole_everything_that_waits_is_purged() {
     layer.free(first);
     assert_eq!(layer.alloc(&request, 0), Some(first));
     assert_eq!(layer.failures, 1);
+}
+
+/// Three areas of processor 0, freed and purged: the pool has the highest in front.
+fn with_purged(layer: &mut Vmap) -> [u64; 3] {
+    let pages = [0; 3].map(|_| ask(layer, 5, 0));
+    for page in pages {
+        free(layer, page);
+    }
+    layer.purge_all(false);
+    pages.map(|page| START + page * PAGE)
+}
+
+/// `__purge_vmap_area_lazy` (6.9 and later) shrinks the pools before it fills them.
+#[test]
+fn what_the_last_purge_put_into_a_pool_stays_when_the_kernel_finds_an_older_one_free() {
+    let mut layer = with_pool(&[100, 200, 300, 400]);
+    let [_, _, highest] = with_purged(&mut layer);
+    assert_eq!((pooled(&layer), highest), (4, START + 300 * PAGE));
+    // Processor 1 is given from the free space what stands last in the pool of processor 0.
+    layer.alloc_at(&FIVE, 1, START + 400 * PAGE, Some(false));
+    assert_eq!(layer.alloc_at(&FIVE, 0, highest, Some(true)), Some(highest));
+}
+
+/// `node_pool_add_va` (6.9 and later): a purge puts what it frees in front.
+#[test]
+fn one_area_of_another_purge_does_not_empty_a_pool_but_two_in_a_row_do() {
+    let mut layer = layer(1000, Tuning::default());
+    let [lowest, middle, highest] = with_purged(&mut layer);
+    assert_eq!(layer.alloc_at(&FIVE, 0, middle, Some(true)), Some(highest));
+    assert_eq!(layer.alloc_at(&FIVE, 0, highest, Some(true)), Some(highest), "it was there");
+    assert_eq!(pooled(&layer), 1);
+    layer.free(middle);
+    layer.free(highest);
+    layer.purge_all(false);
+    let top = START + 50 * PAGE;
+    for start in [START + 40 * PAGE, top] {
+        layer.seed_pool(&Pooled { node: 0, start, size: FIVE.size, purges: 0 });
+    }
+    layer.alloc_at(&FIVE, 0, lowest, Some(true));
+    assert_eq!(pooled(&layer), 4);
+    layer.alloc_at(&FIVE, 0, top, Some(true));
+    assert_eq!(pooled(&layer), 0, "neither was there");
+}
+
+/// `decay_va_pool_node` (6.9 and later) takes a pool off its node while it shrinks it, and what is
+/// asked for meanwhile comes from the free space.
+#[test]
+fn a_pool_that_has_nothing_while_the_worker_is_asked_for_is_just_shrinking() {
+    let mut layer = layer(40, Tuning::default());
+    let pages: Vec<u64> = (0..17).map(|_| ask(&mut layer, 5, 0)).collect();
+    for page in &pages[..8] {
+        free(&mut layer, *page);
+    }
+    layer.purge_all(false);
+    for page in &pages[8..] {
+        free(&mut layer, *page);
+    }
+    assert!(layer.is_pending() && pooled(&layer) == 8);
+    let at = |index: usize| START + pages[index] * PAGE;
+    layer.alloc_at(&FIVE, 0, START + 85 * PAGE, Some(false));
+    // A fourth of the pool went back, and its rest is there again.
+    assert_eq!(pooled(&layer), 6);
+    assert_eq!(layer.alloc_at(&FIVE, 0, at(5), Some(true)), Some(at(5)));
+    layer.purge(&Purge { areas: 9, start: 0, end: u64::MAX }, None);
+    assert_eq!(pooled(&layer), 14, "the purge does not shrink them once more");
+}
+
+/// What waits in a pool of another size goes back by `decay_va_pool_node`, at some purge.
+#[test]
+fn what_stood_at_the_start_leaves_with_the_first_purge_that_it_may_have_left_with() {
+    let mut layer = layer(1000, Tuning::default());
+    layer.seed_taken(&Taken { start: START, size: 5 * PAGE, purges: 1 });
+    assert_eq!(ask(&mut layer, 5, 0), 5);
+    layer.purge_all(false);
+    assert_eq!(ask(&mut layer, 5, 0), 10, "it stayed through the first");
+    layer.purge_all(false);
+    assert_eq!(ask(&mut layer, 5, 0), 0);
 }
