@@ -39,7 +39,7 @@ const TOLERANCES: [Tolerance; 2] = [
         // maple_node: its objects are freed into sheaves by kfree_rcu, which no event tells.
         caches_off: 1,
         pages_error_percent: 0.05,
-        order_error_percent: 0.01,
+        order_error_percent: 0.006,
     },
     Tolerance {
         trace: "slab-churn",

@@ -254,7 +254,6 @@ fn pages(pages: &Outcome) -> Value {
         "frees": own.frees,
         "failures": own.failures,
         "unplaced_frees": own.unplaced,
-        "bound_late": own.bound_late,
         "digest": format!("{:016x}", pages.digest),
     })
 }

@@ -244,13 +244,11 @@ fn pages(outcome: &Outcome) -> String {
     );
     let _ = writeln!(
         text,
-        "  the layers'      {} blocks taken, {} given back, {} not placed, {} failed; {} pages of \
-         areas bound",
+        "  the layers'      {} blocks taken, {} given back, {} not placed, {} failed",
         count(own.allocs),
         count(own.frees),
         count(own.unplaced),
-        count(own.failures),
-        count(own.bound_late)
+        count(own.failures)
     );
     text
 }

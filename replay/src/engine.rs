@@ -129,6 +129,8 @@ pub enum Row<'a> {
         at_ns: u64,
         /// First page.
         pfn: u32,
+        /// Type of that list.
+        migrate: u8,
     },
     /// A block was freed; told with [`Options::mirror_only`].
     Freed {
@@ -136,6 +138,8 @@ pub enum Row<'a> {
         at_ns: u64,
         /// First page.
         pfn: u32,
+        /// Type of its pageblock then.
+        migrate: u8,
     },
 }
 
@@ -404,14 +408,15 @@ impl<'a> Replay<'a> {
     fn tell_pages(&mut self, event: &Event) {
         let at_ns = event.time.0;
         for effect in self.mirror.effects() {
-            if let Effect::Bulk { pfn, .. } = effect {
-                (self.observe)(Row::Left { at_ns, pfn: *pfn });
+            if let Effect::Bulk { pfn, migrate, .. } = *effect {
+                (self.observe)(Row::Left { at_ns, pfn, migrate });
             }
         }
         if event.kind == Kind::PageFree
             && let Some((pfn, _)) = self.mirror.page(event)
         {
-            (self.observe)(Row::Freed { at_ns, pfn });
+            let migrate = self.mirror.memory().block_type(pfn);
+            (self.observe)(Row::Freed { at_ns, pfn, migrate });
         }
     }
 

@@ -352,6 +352,4 @@ pub struct OwnCounts {
     pub failures: u64,
     /// Blocks given back that were never placed: they were there before, nobody knows where.
     pub unplaced: u64,
-    /// Pages taken without an event and bound to the kernel's later.
-    pub bound_late: u64,
 }

@@ -38,8 +38,9 @@ pub(super) enum Input {
     Decay { cpu: usize },
     /// Compaction or reclaim emptied a processor's lists.
     Emptied { zone: usize, cpu: usize },
-    /// A free of a page that a layer above took without an event.
-    FreeTaken { cpu: usize, kernel: u32, direct: bool },
+    /// The event of a request that was served as bulk before, and is a layer's own: the layer asks
+    /// for itself, so what was served goes back to where it came from.
+    Unserved { cpu: usize, kernel: u32, order: u8 },
     /// What a layer above asks for.
     Upper(UpperInput),
 }
@@ -105,21 +106,17 @@ impl Replay<'_> {
                     self.inputs.push(Input::Failed { request });
                 }
                 let Some(kernel) = self.pfn(event) else { return };
-                if fate == Fate::Own {
-                    return;
+                match (fate, late) {
+                    (Fate::Own, true) => self.inputs.push(Input::Unserved { cpu, kernel, order }),
+                    (Fate::Own, false) => {}
+                    (_, true) => self.inputs.push(Input::Told { kernel, order }),
+                    (_, false) => self.inputs.push(Input::Alloc { kernel, request }),
                 }
-                self.inputs.push(if late {
-                    Input::Told { kernel, order }
-                } else {
-                    Input::Alloc { kernel, request }
-                });
             }
             Kind::PageFree => {
                 self.outcome.page_events += 1;
                 let Some(kernel) = self.pfn(event).filter(|_| !kept) else { return };
-                if fate == Fate::Taken && event.order == 0 && !batched {
-                    self.inputs.push(Input::FreeTaken { cpu, kernel, direct });
-                } else if fate != Fate::Own && !batched {
+                if fate != Fate::Own && !batched {
                     self.inputs.push(Input::Free { cpu, kernel, order: event.order, direct });
                 }
                 if !event.context.is_task() && !direct {

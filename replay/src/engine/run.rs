@@ -86,16 +86,7 @@ impl Run {
     fn input(&mut self, model: &mut Model, input: Input) {
         match input {
             Input::Alloc { kernel, request } => self.alloc(model, kernel, &request, false),
-            Input::Bulk { kernel, request } => match self.own.owed(&request) {
-                Some(pfn) => {
-                    // Given out twice: freed unseen meanwhile.
-                    if let Some(old) = self.bindings.take(kernel, 0) {
-                        model.free(request.cpu, old.pfn, old.order);
-                    }
-                    self.bindings.bind(kernel, Bound { pfn, order: 0 });
-                }
-                None => self.alloc(model, kernel, &request, true),
-            },
+            Input::Bulk { kernel, request } => self.alloc(model, kernel, &request, true),
             Input::Failed { request } => model.refuse(&request),
             Input::Free { cpu, kernel, order, direct } => {
                 self.free(model, cpu, kernel, order, direct);
@@ -123,17 +114,9 @@ impl Run {
             Input::KswapdNaps => model.kswapd_naps(),
             Input::Decay { cpu } => model.decay(cpu),
             Input::Emptied { zone, cpu } => model.drain_set(zone, cpu),
-            Input::FreeTaken { cpu, kernel, direct } => {
-                let bound = self.bindings.take(kernel, 0).map(|bound| bound.pfn);
-                let pfn = bound.or_else(|| self.own.any_owed(cpu));
-                match pfn {
-                    Some(pfn) if direct => model.free_direct(pfn, 0),
-                    Some(pfn) => model.free(cpu, pfn, 0),
-                    None => {}
-                }
-                if bound.is_none() && pfn != Some(kernel) {
-                    // It was taken from a per-CPU list that had it before the start.
-                    model.free_from_before(cpu, kernel, 0, direct);
+            Input::Unserved { cpu, kernel, order } => {
+                if let Some(bound) = self.bindings.take(kernel, order) {
+                    model.unserve(cpu, bound.pfn, order);
                 }
             }
             Input::Upper(input) => self.own.take(model, input),
@@ -225,38 +208,67 @@ mod tests {
     use kmemlab_trace::snapshot::{PageRun, PageUse, Stamp};
     use kmemlab_trace::unit::Pfn;
 
+    use super::super::upper::UpperInput;
     use super::*;
     use crate::mirror::Mirror;
     use crate::rules::Rules;
 
-    /// `alloc_contig_range` takes pageblocks one by one, and a gigantic page is freed as one.
-    #[test]
-    fn what_was_taken_block_by_block_comes_back_when_freed_as_one() {
+    /// A run over 4,096 free pages in one zone of one processor.
+    fn begun() -> Run {
         let mut manifest = Manifest::default();
         (manifest.host.orders, manifest.host.pageblock_order) = (11, 9);
         manifest.host.cpus = vec![0];
-        let pages = 8 * 512;
         manifest.host.zones = vec![Zone {
             name: "Normal".to_owned(),
-            spanned_pages: pages,
-            present_pages: pages,
-            managed_pages: pages,
+            spanned_pages: PAGES,
+            present_pages: PAGES,
+            managed_pages: PAGES,
             ..Zone::default()
         }];
         let rules = Rules::of("6.18");
         let machine = Machine::of(&manifest, rules).unwrap();
         let mut seed = Seed::new(&machine);
         let (stamp, page_use) = (Stamp::default(), PageUse::Free);
-        seed.add(&PageRun { stamp, pfn: Pfn(0), pages, page_use }, &machine);
+        seed.add(&PageRun { stamp, pfn: Pfn(0), pages: PAGES, page_use }, &machine);
         let mirror = Mirror::new(&machine, seed.clone(), None);
         let mut run = Run::new(PolicySet::baseline(&rules), &machine);
         run.begin(mirror.memory(), &seed, &Start::computed(&machine, 0));
+        run
+    }
+
+    const PAGES: u64 = 8 * 512;
+
+    /// `alloc_contig_range` takes pageblocks one by one, and a gigantic page is freed as one.
+    #[test]
+    fn what_was_taken_block_by_block_comes_back_when_freed_as_one() {
+        let mut run = begun();
         let free = |run: &Run| run.model.as_ref().unwrap().memory().free_pages(0);
         let taken = (0..4).map(|block| Input::Isolated { kernel: block * 512, order: 9 });
         run.take(&taken.collect::<Vec<_>>());
-        assert_eq!(free(&run), pages - 4 * 512);
+        assert_eq!(free(&run), PAGES - 4 * 512);
         run.take(&[Input::Free { cpu: 0, kernel: 0, order: 11, direct: true }]);
-        assert_eq!(free(&run), pages);
+        assert_eq!(free(&run), PAGES);
         run.model.unwrap().memory().check().unwrap();
+    }
+
+    /// The mirror sees a page leave its list before its event tells that it is a layer's own, which
+    /// asks for it then.
+    #[test]
+    fn what_was_served_for_a_layer_s_own_event_is_not_served_twice() {
+        let request = Request { cpu: 0, order: 0, gfp: 0xcc0, migrate: 0 };
+        let upper = Input::Upper(UpperInput::Alloc { number: 0, request });
+        let (mut once, mut twice) = (begun(), begun());
+        once.take(&[upper]);
+        let late = Input::Unserved { cpu: 0, kernel: 77, order: 0 };
+        twice.take(&[Input::Bulk { kernel: 77, request }, late, upper]);
+        let memory = |run: &Run| run.model.as_ref().unwrap().memory().clone();
+        assert_eq!(memory(&once).digest(), memory(&twice).digest(), "the same pages everywhere");
+        let freed = Input::Upper(UpperInput::Free { number: 0, cpu: 0, order: 0 });
+        twice.take(&[freed]);
+        let model = twice.model.as_mut().unwrap();
+        model.drain_all();
+        assert_eq!(model.memory().free_pages(0), PAGES, "none is left behind");
+        assert_eq!((model.counts.allocs, model.counts.frees), (1, 1));
+        model.memory().check().unwrap();
     }
 }

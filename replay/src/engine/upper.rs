@@ -16,8 +16,6 @@ pub(crate) enum Fate {
     Pages,
     /// A page event that a layer above caused in the kernel: its model asks for itself.
     Own,
-    /// A free of a page that a layer above took without an event.
-    Taken,
     /// No page event at all.
     Object,
 }
@@ -36,8 +34,6 @@ pub(crate) enum UpperInput {
     Alloc { number: u32, request: Request },
     /// A block goes back.
     Free { number: u32, cpu: usize, order: u8 },
-    /// Pages that the kernel takes in bulk, without an event; the mirror finds their places later.
-    Bulk { pages: u32, request: Request },
 }
 
 /// A layer above the pages.
@@ -60,8 +56,6 @@ pub(crate) trait Upper {
 pub(super) struct OwnBlocks {
     /// Page frame plus one, by number.
     places: Vec<u32>,
-    /// By processor: pages taken in bulk whose place in the kernel is not known yet.
-    owed: Vec<VecDeque<u32>>,
     /// Taken by `Try`, with their orders, until their `Alloc` comes.
     granted: VecDeque<(u8, u32)>,
     has_granted: bool,
@@ -91,16 +85,6 @@ impl OwnBlocks {
                     Some(pfn) => model.free(cpu, pfn - 1, order),
                 }
             }
-            UpperInput::Bulk { pages, request } => {
-                if self.owed.len() <= request.cpu {
-                    self.owed.resize(request.cpu + 1, VecDeque::new());
-                }
-                for _ in 0..pages {
-                    if let Some(pfn) = model.alloc_bulk(&request) {
-                        self.owed[request.cpu].push_back(pfn);
-                    }
-                }
-            }
         }
     }
 
@@ -123,22 +107,89 @@ impl OwnBlocks {
         }
         self.places[index] = pfn;
     }
+}
 
-    /// The page that stands for one that the mirror found to be taken in bulk.
-    pub(super) fn owed(&mut self, request: &Request) -> Option<u32> {
-        if request.order > 0 {
-            return None;
-        }
-        let pfn = self.owed.get_mut(request.cpu)?.pop_front()?;
-        self.counts.bound_late += 1;
-        Some(pfn)
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::HashMap;
+    use std::path::Path;
+
+    use kmemlab_trace::Recording;
+    use kmemlab_trace::event::Kind;
+
+    use super::*;
+    use crate::engine::{Options, replay, replay_under, rules_of};
+    use crate::policy::PolicySet;
+
+    /// Asks for what the kernel's layers asked for: every block that is not a user's.
+    #[derive(Default)]
+    struct Shadow {
+        /// The kernel's blocks, by first page.
+        blocks: HashMap<u32, u32>,
+        next: u32,
+        has_begun: bool,
+        asked: Option<UpperInput>,
     }
 
-    /// Any page taken in bulk, the processor's own first.
-    pub(super) fn any_owed(&mut self, cpu: usize) -> Option<u32> {
-        let own = self.owed.get_mut(cpu).and_then(VecDeque::pop_front);
-        let found = own.or_else(|| self.owed.iter_mut().find_map(VecDeque::pop_front))?;
-        self.counts.bound_late += 1;
-        Some(found)
+    impl Upper for Shadow {
+        fn batch(&mut self, _: &EventBatch) -> u64 {
+            Kind::PageAlloc.bit() | Kind::PageFree.bit()
+        }
+
+        fn event(&mut self, event: &Event, _: &mut dyn FnMut(UpperInput) -> bool) -> Fate {
+            let Some(pfn) = event.pfn().filter(|_| self.has_begun) else { return Fate::Pages };
+            let (pfn, cpu, order) = (pfn.0 as u32, usize::from(event.cpu.0), event.order);
+            match event.kind {
+                Kind::PageAlloc if event.migrate != 1 => {
+                    let (number, gfp, migrate) = (self.next, event.gfp, event.migrate);
+                    self.next += 1;
+                    self.blocks.insert(pfn, number);
+                    let request = Request { cpu, order, gfp, migrate };
+                    self.asked = Some(UpperInput::Alloc { number, request });
+                    Fate::Own
+                }
+                Kind::PageFree => match self.blocks.remove(&pfn) {
+                    Some(number) => {
+                        self.asked = Some(UpperInput::Free { number, cpu, order });
+                        Fate::Own
+                    }
+                    None => Fate::Pages,
+                },
+                _ => Fate::Pages,
+            }
+        }
+
+        fn owns(&self, _: u32) -> bool {
+            false
+        }
+
+        fn begin(&mut self, _: &mut dyn FnMut(UpperInput)) {
+            self.has_begun = true;
+        }
+
+        fn take(&mut self, ask: &mut dyn FnMut(UpperInput)) {
+            self.asked.take().into_iter().for_each(ask);
+        }
+    }
+
+    #[test]
+    fn a_layer_that_asks_for_what_the_kernel_asked_leaves_the_pages_as_they_are_alone() {
+        // In these every free goes to its list, and no block is given out twice.
+        for name in ["slab-churn", "guest-6.12", "pressure"] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample-traces");
+            let recording = Recording::open(&folder.join(format!("{name}.kmt")), false).unwrap();
+            let alone = replay(&recording, &Options::default(), &mut |_| {}).unwrap();
+            let residue = alone.mirror.residue;
+            assert_eq!((residue.direct_frees, residue.unmatched_allocs), (0, 0), "{name}");
+            let set = PolicySet::baseline(&rules_of(recording.manifest()).0);
+            let (mut shadow, options) = (Shadow::default(), Options::default());
+            let upper = Some((&mut shadow as &mut dyn Upper, &set));
+            let under = replay_under(&recording, &options, upper, &mut |_| {}).unwrap();
+            assert_eq!(under.digest, alone.digest, "{name}");
+            assert_eq!(under.model.own.allocs, u64::from(shadow.next));
+            assert!(shadow.next > 1_000, "{name}: the layer asked for next to nothing");
+        }
     }
 }

@@ -76,6 +76,21 @@ impl Model {
         }
     }
 
+    /// A block goes back to the head of the list from which it was just taken in bulk, as if it had
+    /// stayed there.
+    pub fn unserve(&mut self, cpu: usize, pfn: u32, order: u8) {
+        let Some((zone, migrate)) = self.prepare_free(pfn, order) else { return };
+        self.counts.frees -= 1;
+        self.counts.allocs = self.counts.allocs.saturating_sub(1);
+        let Some(index) = self.pcp_list(order, migrate) else {
+            self.memory.free(pfn, order, migrate, false);
+            return;
+        };
+        let (set, list) = (self.pcp_index(zone, cpu), self.memory.pcp(zone, cpu, index));
+        self.memory.push_front(list, pfn, State::Pcp, order);
+        self.pcps[set].count += 1 << order;
+    }
+
     /// Returns so many pages to the buddy lists, the oldest first, starting with one list
     /// (`free_pcppages_bulk`). Answers the pages returned.
     fn drain(&mut self, zone: usize, cpu: usize, pages: i64, first: usize) -> u64 {

@@ -31,8 +31,6 @@ pub struct SlabRules {
     pub sheaf_caches: &'static [(&'static str, u32)],
     /// The caller that allocates the vectors of object owners, by the start of its name.
     pub vector_site: &'static str,
-    /// vmalloc takes its small pages in bulk, without an event (5.14).
-    pub bulk_vmalloc: bool,
     /// Accounted kmallocs have caches of their own, `kmalloc-cg-*` (5.14).
     pub cgroup_kmalloc: bool,
     /// A kernel may be built with caches of their own for `msg_msg` and `memdup_user` (6.11).
@@ -49,19 +47,12 @@ const V5_10: SlabRules = SlabRules {
     free_event_first: false,
     sheaf_caches: &[],
     vector_site: "memcg_alloc_page_obj_cgroups",
-    bulk_vmalloc: false,
     cgroup_kmalloc: false,
     bucket_kmalloc: false,
 };
-/// `calculate_order` counts present processors (5.12); `vm_area_alloc_pages` takes in bulk;
-/// `KMALLOC_CGROUP` (`include/linux/slab.h`).
-const V5_14: SlabRules = SlabRules {
-    since: (5, 14),
-    counts_possible_cpus: false,
-    bulk_vmalloc: true,
-    cgroup_kmalloc: true,
-    ..V5_10
-};
+/// `calculate_order` counts present processors (5.12); `KMALLOC_CGROUP` (`include/linux/slab.h`).
+const V5_14: SlabRules =
+    SlabRules { since: (5, 14), counts_possible_cpus: false, cgroup_kmalloc: true, ..V5_10 };
 /// `slub_set_cpu_partial` (5.16); `kmem_cache_free` tells first (6.1).
 const V6_1: SlabRules = SlabRules {
     since: (5, 16),

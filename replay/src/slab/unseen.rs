@@ -9,7 +9,7 @@
 //!   is popped; those that left the buddy lists are missing from the next `/proc/buddyinfo`: as
 //!   many pages of slabs found later had come by then.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::caches::CacheId;
 use super::follow::{NONE, Place};
@@ -64,6 +64,8 @@ pub struct Unseen {
     pub slabs: Vec<LateSlab>,
     /// All arrivals, in order of time.
     pub arrivals: Vec<Arrival>,
+    /// The migrate types of the slabs' pages, by cache, as far as known.
+    pub types: Vec<(CacheId, u8)>,
 }
 
 /// Pages that the kernel's buddy lists had fewer than the mirror's, at one sample.
@@ -83,21 +85,43 @@ pub struct UnseenPages {
     /// By first page of a slab: when a block there was known to have left its per-CPU list (true)
     /// or was freed, in order of time.
     left: HashMap<u32, Vec<(u64, bool)>>,
+    /// By first page of a slab: how often its pageblock was told to be UNMOVABLE and RECLAIMABLE.
+    types: HashMap<u32, [u32; 2]>,
 }
+
+/// The types that a slab's pages can be asked for with.
+const TYPES: [u8; 2] = [0, 2];
 
 impl UnseenPages {
     /// Nothing is known of the pages of these slabs.
     #[must_use]
     pub fn of(slabs: &[LateSlab]) -> Self {
         let left = slabs.iter().map(|slab| (slab.place.pfn, Vec::new())).collect();
-        Self { missing: Vec::new(), left }
+        Self { left, ..Self::default() }
     }
 
-    /// A block left its list without an event, or was freed.
-    pub fn note(&mut self, pfn: u32, at_ns: u64, has_left: bool) {
-        if let Some(times) = self.left.get_mut(&pfn) {
-            times.push((at_ns, has_left));
+    /// A block left its list of that type without an event, or was freed in a pageblock of it.
+    pub fn note(&mut self, pfn: u32, migrate: u8, at_ns: u64, has_left: bool) {
+        let Some(times) = self.left.get_mut(&pfn) else { return };
+        times.push((at_ns, has_left));
+        if let Some(at) = TYPES.iter().position(|it| *it == migrate) {
+            let told = &mut self.types.entry(pfn).or_default()[at];
+            *told = told.saturating_add(1);
         }
+    }
+
+    /// For each cache of these slabs the type that most of their pageblocks had: requests fall
+    /// back to other types' pageblocks seldom.
+    fn types_of(&self, slabs: &[LateSlab]) -> Vec<(CacheId, u8)> {
+        let mut sums: BTreeMap<CacheId, [u32; 2]> = BTreeMap::new();
+        for slab in slabs {
+            if let Some(told) = self.types.get(&slab.place.pfn) {
+                let sum = sums.entry(slab.place.cache).or_default();
+                sum.iter_mut().zip(told).for_each(|(sum, told)| *sum = sum.saturating_add(*told));
+            }
+        }
+        let most = |[unmovable, reclaimable]: [u32; 2]| TYPES[usize::from(reclaimable > unmovable)];
+        sums.into_iter().map(|(cache, sum)| (cache, most(sum))).collect()
     }
 
     /// When the slab's block left a per-CPU list, if one that the mirror knew was it.
@@ -116,6 +140,7 @@ impl Unseen {
         signs.extend(taken.map(|slab| slab.named_ns));
         signs.sort_unstable();
         let dates = self.dates(pages, &signs);
+        self.types = pages.types_of(&self.slabs);
         for (number, at_ns) in (0u32..).zip(dates) {
             let cpu = self.slabs[number as usize].cpu;
             self.arrivals.push(Arrival { at_ns, cpu, came: Came::Slab(number) });
@@ -273,7 +298,7 @@ mod tests {
         // What the mirror knew to have left at 5 is not among the missing.
         let mut pages = UnseenPages { missing, ..UnseenPages::of(&unseen.slabs) };
         for (pfn, at_ns, has_left) in [(7, 5, true), (7, 95, false), (8, 3, true), (8, 4, false)] {
-            pages.note(pfn, at_ns, has_left);
+            pages.note(pfn, 0, at_ns, has_left);
         }
         unseen.date(&pages);
         let number = |came| match came {
@@ -313,6 +338,27 @@ mod tests {
         // The first is known at 17 and takes its share of what is missing at 20.
         let found = dates(slabs, &[(10, 0), (20, 8), (30, 12)]);
         assert_eq!(found, [(0, 17), (1, 17), (2, 30)]);
+    }
+
+    #[test]
+    fn a_cache_s_pages_are_of_the_type_that_most_of_its_pageblocks_had() {
+        let of = |pfn: u32, cache: u16| {
+            let place = Place { pfn, cache: CacheId(cache), is_late: true };
+            LateSlab { place, ..slab(90, 95, false) }
+        };
+        let mut unseen = Unseen {
+            slabs: vec![of(8, 1), of(16, 1), of(24, 1), of(32, 2), of(40, 3)],
+            ..Unseen::default()
+        };
+        let mut pages = UnseenPages::of(&unseen.slabs);
+        // The first fell back to an UNMOVABLE pageblock; 48 is no slab's, and none is MOVABLE.
+        for (pfn, migrate) in
+            [(8, 0), (16, 2), (24, 2), (32, 1), (32, 1), (32, 0), (40, 1), (48, 2)]
+        {
+            pages.note(pfn, migrate, 91, false);
+        }
+        unseen.date(&pages);
+        assert_eq!(unseen.types, [(CacheId(1), 2), (CacheId(2), 0)]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(super) fn unseen(
     found: Vec<Arrival>,
     until_sample: &[SlabTraffic],
 ) -> Result<Unseen, ReplayError> {
-    let mut unseen = Unseen { slabs: learning.late_slabs(), arrivals: found };
+    let mut unseen = Unseen { slabs: learning.late_slabs(), arrivals: found, ..Unseen::default() };
     let freed = std::mem::take(&mut learning.freed);
     let is_told = unseen.slabs.iter().all(|slab| slab.is_taken) || !ground.has_pages;
     let pages =
@@ -46,8 +46,8 @@ fn unseen_pages(recording: &Recording, slabs: &[LateSlab]) -> Result<UnseenPages
             let sign = if sample.source == "kernel" { -1 } else { 1 };
             *samples.entry(sample.at_ns).or_default() += sign * free.sum::<i64>();
         }
-        Row::Left { at_ns, pfn } => pages.note(pfn, at_ns, true),
-        Row::Freed { at_ns, pfn } => pages.note(pfn, at_ns, false),
+        Row::Left { at_ns, pfn, migrate } => pages.note(pfn, migrate, at_ns, true),
+        Row::Freed { at_ns, pfn, migrate } => pages.note(pfn, migrate, at_ns, false),
         Row::Residue(_) => {}
     })?;
     let of = |(at_ns, pages): (u64, i64)| Missing { at_ns, pages: pages.max(0).unsigned_abs() };

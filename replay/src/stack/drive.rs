@@ -135,6 +135,11 @@ impl<'a> Drive<'a> {
         drive.recorded.resize(count, Recorded::default());
         drive.strides = ground.caches.list().iter().map(|cache| cache.stride).collect();
         drive.policy.learn(drive.routes.caches());
+        for (cache, migrate) in &first.unseen.types {
+            if let Some(told) = drive.migrates.get_mut(cache.index()) {
+                *told = *migrate;
+            }
+        }
         drive.live = live_at_start(ground, learned);
         drive.peak_live = drive.live;
         drive.next_stop = ground.samples.first().map_or(u64::MAX, |it| it.stamp.before.0);

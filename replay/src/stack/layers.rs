@@ -1,6 +1,6 @@
 //! Slab and vmalloc together over one recording, with or without a page model below them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use kmemlab_trace::EventBatch;
 use kmemlab_trace::event::{Event, Kind};
@@ -9,7 +9,6 @@ use super::drive::{Asking, Drive, Served};
 use super::outcome::StackRun;
 use super::{AREA_CACHE, First, Ground, Names, SLAB_KINDS, Step, VMAP_KINDS, step};
 use crate::engine::upper::{Fate, Upper, UpperInput};
-use crate::model::Request;
 use crate::policy::PolicySet;
 use crate::slab::caches::CacheId;
 use crate::slab::follow::{Follow, NONE};
@@ -33,11 +32,6 @@ pub(super) struct Layers<'a> {
     cpu: usize,
     /// The page model runs.
     has_begun: bool,
-    /// Pages taken in bulk for an area, by its address.
-    backed: HashMap<u64, u32>,
-    /// Pages that a thread is about to free of an area.
-    freeing: HashMap<u32, u32>,
-    bulk: Option<UpperInput>,
 }
 
 impl<'a> Layers<'a> {
@@ -60,9 +54,6 @@ impl<'a> Layers<'a> {
             unseen: first.unseen.slabs.iter().map(|slab| slab.place.pfn).collect(),
             cpu: 0,
             has_begun: false,
-            backed: HashMap::new(),
-            freeing: HashMap::new(),
-            bulk: None,
         }
     }
 
@@ -122,44 +113,6 @@ impl<'a> Layers<'a> {
         let slab = self.drive.finish(&self.ground, &self.follow);
         StackRun { slab, vmap: self.areas.finish(), ..StackRun::default() }
     }
-
-    /// Pages of a kernel stack come in bulk, without an event (5.14 and later).
-    fn area(&mut self, event: &Event) {
-        let address = event.pfn_or_address;
-        match event.kind {
-            Kind::VmapAlloc if event.flag == 0 && self.has_begun => {
-                let (size, align) = (event.bytes_requested, event.args[0].max(0) as u64);
-                let page = self.ground.page_bytes;
-                if self.ground.rules.bulk_vmalloc && align > page && size == align + page {
-                    let pages = (align / page) as u32;
-                    let gfp = self.ground.caches.gfp();
-                    let flags = gfp.direct_reclaim | gfp.kswapd_reclaim | gfp.highmem;
-                    let request = Request { cpu: self.cpu, order: 0, gfp: flags, migrate: 0 };
-                    self.bulk = Some(UpperInput::Bulk { pages, request });
-                    self.backed.insert(address, pages);
-                }
-            }
-            Kind::VmapFree => {
-                if let Some(pages) = self.backed.remove(&address) {
-                    self.freeing.insert(event.pid.0, pages);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Whether a page free belongs to an area whose pages came in bulk.
-    fn is_area_page(&mut self, event: &Event) -> bool {
-        if self.freeing.is_empty() || event.order > 0 || !event.context.is_task() {
-            return false;
-        }
-        let Some(left) = self.freeing.get_mut(&event.pid.0) else { return false };
-        *left -= 1;
-        if *left == 0 {
-            self.freeing.remove(&event.pid.0);
-        }
-        true
-    }
 }
 
 impl Upper for Layers<'_> {
@@ -179,14 +132,8 @@ impl Upper for Layers<'_> {
         let mut pages = |request| !has_begun || ask(UpperInput::Try { request });
         match self.step(event, &mut pages) {
             Step::SlabPages => Fate::Own,
-            _ if event.kind == Kind::PageFree && self.is_area_page(event) => Fate::Taken,
             _ if is_page => Fate::Pages,
-            _ => {
-                if VMAP_KINDS & kind != 0 {
-                    self.area(event);
-                }
-                Fate::Object
-            }
+            _ => Fate::Object,
         }
     }
 
@@ -238,9 +185,6 @@ impl Upper for Layers<'_> {
 
     #[inline]
     fn take(&mut self, ask: &mut dyn FnMut(UpperInput)) {
-        if let Some(bulk) = self.bulk.take() {
-            ask(bulk);
-        }
         let (requests, gfp) = self.drive.requests();
         if requests.is_empty() {
             return;
