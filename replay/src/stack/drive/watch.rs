@@ -68,6 +68,42 @@ impl Asking<'_, '_, '_> {
         }
     }
 
+    /// The thread, and how many it wants, if it takes the object from a sheaf of its own.
+    #[inline]
+    fn prefilled(&mut self, object: Object, event: &Event) -> Option<(u32, usize)> {
+        let drive = &mut *self.drive;
+        let role = drive.roles.get(event.stack as usize).copied().unwrap_or_default();
+        let is_prefilled = role.is_prefilled()
+            && drive.nodes == object.cache
+            && event.gfp & drive.bits.direct_reclaim == 0;
+        if !is_prefilled {
+            return None;
+        }
+        let (thread, cpu) = (event.pid.0, usize::from(event.cpu.0));
+        if let Some(lent) = drive.lent.iter_mut().find(|(holder, ..)| *holder == thread) {
+            lent.2 = cpu;
+            return Some((thread, 1));
+        }
+        drive.lent.push((thread, object.cache, cpu));
+        let Some((wanted, rest)) = drive.wanted.split_first() else { return Some((thread, 1)) };
+        drive.wanted = rest;
+        Some((thread, usize::from(*wanted)))
+    }
+
+    /// A thread that does something else has given its sheaf back.
+    #[inline]
+    fn give_back(&mut self, thread: u32) {
+        let lent = &mut self.drive.lent;
+        if lent.is_empty() {
+            return;
+        }
+        let Some(place) = lent.iter().position(|(holder, ..)| *holder == thread) else { return };
+        let (_, cache, cpu) = lent.swap_remove(place);
+        let gfp = self.drive.gfp;
+        let ask = Ask { cache, cpu, bytes: 0, may_block: false };
+        self.ask((cpu, gfp), |policy, pages| policy.return_prefilled(&ask, thread, pages));
+    }
+
     fn alloc_unseen(&mut self, cache: CacheId, cpu: usize) -> Token {
         let drive = &mut *self.drive;
         drive.recorded[cache.index()].hidden_allocs += 1;
@@ -176,6 +212,10 @@ impl Watch for Asking<'_, '_, '_> {
 
     #[inline]
     fn alloc(&mut self, object: Object, slab: &KernelSlab, event: &Event) {
+        let held = self.prefilled(object, event);
+        if held.is_none() {
+            self.give_back(event.pid.0);
+        }
         let drive = &mut *self.drive;
         let (cpu, place) = (usize::from(event.cpu.0), object.number as usize);
         let recorded = &mut drive.recorded[object.cache.index()];
@@ -212,12 +252,16 @@ impl Watch for Asking<'_, '_, '_> {
         let may_block = event.gfp & drive.bits.direct_reclaim != 0;
         let bytes = event.bytes_requested.min(u64::from(u32::MAX)) as u32;
         let ask = Ask { cache, cpu, bytes, may_block };
-        let token = self.ask((cpu, event.gfp), |policy, pages| policy.alloc(&ask, pages));
+        let token = self.ask((cpu, event.gfp), |policy, pages| match held {
+            Some(held) => policy.alloc_prefilled(&ask, held, pages),
+            None => policy.alloc(&ask, pages),
+        });
         self.drive.tokens[place] = token;
     }
 
     #[inline]
     fn free(&mut self, object: Object, slab: &KernelSlab, event: &Event) {
+        self.give_back(event.pid.0);
         let drive = &mut *self.drive;
         let (cpu, place) = (usize::from(event.cpu.0), object.number as usize);
         let recorded = &mut drive.recorded[object.cache.index()];
@@ -248,14 +292,19 @@ impl Watch for Asking<'_, '_, '_> {
         }
     }
 
-    fn unseen_free(&mut self, object: Object, cpu: usize) {
+    fn unseen_free(&mut self, object: Object, cpu: usize, is_together: bool) {
         let (drive, place) = (&mut *self.drive, object.number as usize);
         drive.live = drive.live.saturating_sub(1);
         drive.kernel.step(object.slab, -1);
         drive.recorded[object.cache.index()].hidden_frees += 1;
         let token = std::mem::replace(&mut drive.tokens[place], NO_TOKEN);
         if token != NO_TOKEN {
-            drive.policy.free_in_batch(token, drive.served_by(place, object.cache), cpu);
+            let cache = drive.served_by(place, object.cache);
+            if is_together {
+                drive.policy.free_with_others(token, cache, cpu);
+            } else {
+                drive.policy.free_in_batch(token, cache, cpu);
+            }
         }
     }
 
