@@ -171,16 +171,22 @@ fn a_sheaf_freed_by_kfree_rcu_waits_for_its_grace_period() {
 
 #[test]
 fn what_is_freed_together_goes_past_the_sheaves_when_no_empty_one_is_at_hand() {
-    let (mut slub, cache) = with_sheaves();
-    let objects = take(&mut *slub, cache, 0, 64);
-    for object in &objects {
-        slub.free_with_others(*object, cache, 1);
-    }
-    // Two empty sheaves are in the barn, main and spare are full; freed one by one there would be
-    // a third. All slabs are full but those whose last objects came back.
-    let again = take(&mut *slub, cache, 1, 64);
-    assert_eq!(slub.counts(cache).new_slabs, 4);
-    assert_eq!(again.first(), objects.last(), "last in, first out");
+    let run = |is_together: bool| {
+        let (mut slub, cache) = with_sheaves();
+        for object in take(&mut *slub, cache, 0, 96) {
+            if is_together {
+                slub.free_with_others(object, cache, 1);
+            } else {
+                slub.free(object, cache, 1);
+            }
+        }
+        take(&mut *slub, cache, 0, 32);
+        slub.counts(cache).new_slabs
+    };
+    // Six slabs; processor 1 has two full sheaves. A third goes to the barn for processor 0, or its
+    // objects go to two slabs: the one on processor 1's stack, the other processor 0's own.
+    assert_eq!(run(false), 6);
+    assert_eq!(run(true), 7);
 }
 
 #[test]
