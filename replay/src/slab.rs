@@ -12,14 +12,17 @@ pub mod classic;
 pub mod follow;
 mod frames;
 pub mod geometry;
+pub mod graces;
 pub mod learning;
 mod numbers;
 pub mod overtaken;
 pub mod policy;
+pub mod role;
 pub mod rules;
 pub mod samples;
 pub mod slob;
 pub mod slub;
+pub mod trees;
 pub mod unseen;
 
 pub use kmemlab_trace::gfp;

@@ -20,6 +20,7 @@ use crate::slab::geometry::Parameters;
 use crate::slab::gfp::GfpBits;
 use crate::slab::learning::{Learned, Learning};
 use crate::slab::overtaken::Moments;
+use crate::slab::role::Role;
 use crate::slab::rules::SlabRules;
 use crate::slab::samples::{self, SlabSample};
 use crate::slab::unseen::Unseen;
@@ -67,6 +68,9 @@ const VMAP_KINDS: u64 = Kind::VmapAlloc.bit() | Kind::VmapFree.bit() | Kind::Vma
 /// The cache that the kernel takes an object from for an area that no pool serves.
 const AREA_CACHE: &str = "vmap_area";
 
+/// The cache of the nodes of trees.
+const NODE_CACHE: &str = "maple_node";
+
 /// How the layers are to run.
 #[derive(Clone, Debug, Default)]
 pub struct StackOptions {
@@ -96,6 +100,8 @@ struct Ground {
     page_bytes: u64,
     caches: Caches,
     sites: Vec<Site>,
+    /// What call sites do, by the number of the stack.
+    roles: Vec<Role>,
     /// Where merged caches are to be apart: who asks them.
     callers: Option<Callers>,
     nameless: Nameless,
@@ -140,6 +146,7 @@ impl Ground {
             page_bytes,
             caches,
             sites: sites::read(recording, rules.vector_site)?,
+            roles: sites::roles(recording)?,
             nameless: Nameless::default(),
             base: None,
             callers: None,
@@ -347,6 +354,8 @@ struct First {
     areas: VmapStart,
     counts: FollowCounts,
     moments: Moments,
+    /// By sheaf that a thread took for itself: how many objects it wanted.
+    wanted: Vec<u8>,
 }
 
 /// The first pass.
@@ -355,6 +364,11 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
     let mut learning = Learning::default();
     let sheaves = ground.caches.list().iter().map(|cache| cache.sheaf > 0);
     learning.sheaves = sheaves.collect();
+    let cache_of = |name| ground.caches.find(name).unwrap_or(CacheId::UNKNOWN);
+    learning.tree_caches = (cache_of(NODE_CACHE), cache_of("vm_area_struct"));
+    learning.handlers = cache_of("sighand_cache");
+    learning.direct_reclaim = ground.caches.gfp().direct_reclaim;
+    learning.roles.clone_from(&ground.roles);
     let stacks = ground.caches.list().iter().map(|cache| cache.cpu_partial_slabs);
     learning.stack_slabs = stacks.collect();
     let first_sample = ground.samples.first().map_or(u64::MAX, |sample| sample.stamp.after.0);
@@ -402,7 +416,8 @@ fn learn(recording: &Recording, ground: &mut Ground) -> Result<First, ReplayErro
     ground.vmap_samples = vmap_samples;
     let unseen = between::unseen(recording, ground, &mut learning, found, &until_sample)?;
     let (slabs, moments) = (learning.learned, Moments::default());
-    let mut first = First { slabs, marks, unseen, areas, counts, moments };
+    let wanted = learning.trees.wanted;
+    let mut first = First { slabs, marks, unseen, areas, counts, moments, wanted };
     first.moments = between::moments(recording, ground, &first)?;
     Ok(first)
 }

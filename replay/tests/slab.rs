@@ -9,6 +9,7 @@ use kmemlab_replay::rules::Rules;
 use kmemlab_replay::slab::caches::{CacheId, Caches};
 use kmemlab_replay::slab::geometry::Parameters;
 use kmemlab_replay::slab::gfp::GfpBits;
+use kmemlab_replay::slab::graces::Grace;
 use kmemlab_replay::slab::policy::{Ask, NO_TOKEN, PageRequest, SlabPolicy, Token, plenty};
 use kmemlab_replay::slab::rules::SlabRules;
 
@@ -111,6 +112,81 @@ fn sheaves_give_back_what_was_freed_last_and_fill_by_the_sheaf() {
     assert_eq!(slub.counts(ids[0]).new_slabs, 2);
     take(&mut *slub, ids[0], 0, 1);
     assert_eq!(slub.counts(ids[0]).new_slabs, 4, "the next sheaf");
+}
+
+/// A layer with sheaves of 32 and slabs of 16.
+fn with_sheaves() -> (Box<dyn SlabPolicy>, CacheId) {
+    let (caches, ids) = caches("6.18", &[("maple_node", 256)]);
+    (layer("slub", "6.18", &caches), ids[0])
+}
+
+/// Takes objects from a sheaf that thread 9 has for itself.
+fn take_prefilled(layer: &mut dyn SlabPolicy, cache: CacheId, wanted: usize, count: usize) {
+    let ask = Ask { cache, cpu: 0, bytes: 256, may_block: false };
+    for _ in 0..count {
+        layer.alloc_prefilled(&ask, (9, wanted), &mut plenty);
+    }
+    layer.return_prefilled(&ask, 9, &mut plenty);
+}
+
+#[test]
+fn a_thread_fills_a_sheaf_of_its_own_when_it_holds_fewer_than_it_wants() {
+    let (mut slub, cache) = with_sheaves();
+    take_prefilled(&mut *slub, cache, 3, 30);
+    assert_eq!(slub.counts(cache).new_slabs, 2, "a sheaf of 32");
+    take_prefilled(&mut *slub, cache, 2, 1);
+    assert_eq!(slub.counts(cache).new_slabs, 2, "it was kept as the spare one, with two");
+    take_prefilled(&mut *slub, cache, 3, 1);
+    assert_eq!(slub.counts(cache).new_slabs, 4, "one left: filled up");
+    let ask = Ask { cache, cpu: 0, bytes: 256, may_block: false };
+    slub.alloc_prefilled(&ask, (9, 3), &mut plenty);
+    slub.alloc_prefilled(&ask, (8, 3), &mut plenty);
+    assert_eq!(slub.counts(cache).new_slabs, 6, "another thread finds no spare one");
+}
+
+#[test]
+fn a_sheaf_freed_by_kfree_rcu_waits_for_its_grace_period() {
+    let (mut slub, cache) = with_sheaves();
+    slub.grace(Grace::Began, 0);
+    let objects = take(&mut *slub, cache, 0, 32);
+    objects.iter().for_each(|object| slub.free_in_batch(*object, cache, 0));
+    slub.grace(Grace::Began, 1);
+    slub.grace(Grace::Began, 0);
+    let more = take(&mut *slub, cache, 0, 32);
+    assert_eq!(slub.counts(cache).new_slabs, 4, "one period may have begun before");
+    slub.grace(Grace::Began, 0);
+    take(&mut *slub, cache, 0, 32);
+    assert_eq!(slub.counts(cache).new_slabs, 4, "after the second the sheaf is in the barn");
+    // Where a later callback is seen to run, the sheaf came back before it, and no sooner.
+    more.iter().for_each(|object| slub.free_in_batch(*object, cache, 0));
+    slub.grace(Grace::Called, 0);
+    slub.grace(Grace::Began, 0);
+    slub.grace(Grace::Began, 0);
+    take(&mut *slub, cache, 0, 32);
+    assert_eq!(slub.counts(cache).new_slabs, 6);
+    slub.grace(Grace::Ran, 0);
+    take(&mut *slub, cache, 0, 32);
+    assert_eq!(slub.counts(cache).new_slabs, 6);
+}
+
+#[test]
+fn what_is_freed_together_goes_past_the_sheaves_when_no_empty_one_is_at_hand() {
+    let run = |is_together: bool| {
+        let (mut slub, cache) = with_sheaves();
+        for object in take(&mut *slub, cache, 0, 96) {
+            if is_together {
+                slub.free_with_others(object, cache, 1);
+            } else {
+                slub.free(object, cache, 1);
+            }
+        }
+        take(&mut *slub, cache, 0, 32);
+        slub.counts(cache).new_slabs
+    };
+    // Six slabs; processor 1 has two full sheaves. A third goes to the barn for processor 0, or its
+    // objects go to two slabs: the one on processor 1's stack, the other processor 0's own.
+    assert_eq!(run(false), 6);
+    assert_eq!(run(true), 7);
 }
 
 #[test]

@@ -114,7 +114,7 @@ pub trait Watch {
     /// Second pass: an object was allocated about now, and no event tells of it.
     fn unseen_alloc(&mut self, _object: Object, _cpu: usize) {}
     /// Second pass: an object was freed about now, and no event tells of it.
-    fn unseen_free(&mut self, _object: Object, _cpu: usize) {}
+    fn unseen_free(&mut self, _object: Object, _cpu: usize, _is_together: bool) {}
 }
 
 /// What could not be taken as said.

@@ -13,6 +13,9 @@ use kmemlab_trace::snapshot::SlabRow;
 
 use super::caches::{CacheId, Caches};
 use super::follow::{KernelSlab, NONE, Object, Place, State, Watch};
+use super::graces::Graces;
+use super::role::Role;
+use super::trees::Trees;
 use super::unseen::{Arrival, Came, LateSlab, Unseen};
 
 /// A slab from before the recording.
@@ -46,6 +49,11 @@ pub struct CacheStart {
     pub nameless_slabs: u64,
     /// Free objects in those.
     pub nameless_free: u64,
+    /// Threads take sheaves of it for themselves.
+    pub lends: bool,
+    /// Free objects that events name and that no slab had free: they rested in sheaves. `None`
+    /// where no file tells.
+    pub in_sheaves: Option<u64>,
 }
 
 impl CacheStart {
@@ -106,8 +114,10 @@ struct Named {
     order: u8,
 }
 
+mod tells;
+
 /// The listener of the first pass.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Learning {
     /// What is known so far.
     pub learned: Learned,
@@ -129,6 +139,18 @@ pub struct Learning {
     batches: Vec<Vec<(u64, u16)>>,
     /// Frees that no event showed.
     pub freed: Vec<Arrival>,
+    /// Trees, whose end dates the end of their nodes.
+    pub trees: Trees,
+    /// When processors began to run what waited for a grace period.
+    pub graces: Graces,
+    /// The cache of their nodes, and the cache of the areas of an address space.
+    pub tree_caches: (CacheId, CacheId),
+    /// The flag of requests that may sleep.
+    pub direct_reclaim: u32,
+    /// The cache of signal handlers.
+    pub handlers: CacheId,
+    /// By call site.
+    pub roles: Vec<Role>,
     /// By the number of the slab from before.
     named: Vec<Named>,
     /// Slabs from before and objects in them, by place, that were free when an event first named
@@ -203,6 +225,9 @@ impl Learning {
     fn date_free(&mut self, object: Object, event: &Event) {
         let row = object.number as usize;
         let since = std::mem::replace(grown(&mut self.alloc_ns, row), event.time.0);
+        if self.alloc_tells(object, event) {
+            return;
+        }
         if object.was != State::Live {
             return;
         }
@@ -313,6 +338,7 @@ impl Learning {
             start.nameless_slabs = then.saturating_sub(known);
             let room = start.nameless_slabs.saturating_mul(row.objects_per_slab);
             start.nameless_free = free.saturating_sub(told).min(room);
+            start.in_sheaves = Some(u64::try_from(at_start).unwrap_or(0).saturating_sub(free));
         }
     }
 }
@@ -356,6 +382,10 @@ impl Watch for Learning {
         let live = states.iter().filter(|state| matches!(state, State::Live)).count();
         if live > 0 {
             grown(&mut self.batches, slab.cache.index()).push((self.now_ns, cpu as u16));
+        }
+        if slab.cache == self.tree_caches.0 {
+            let rows = slab.first..slab.first + states.len() as u32;
+            self.trees.gone(rows, self.now_ns);
         }
         let traffic = self.traffic_of(slab.cache);
         traffic.released += 1;
@@ -406,7 +436,8 @@ impl Watch for Learning {
         }
     }
 
-    fn free(&mut self, object: Object, slab: &KernelSlab, _: &Event) {
+    fn free(&mut self, object: Object, slab: &KernelSlab, event: &Event) {
+        self.free_tells(object, event);
         if let Some(named) = self.named.get_mut(slab.before as usize) {
             named.by_alloc.get_or_insert(false);
         }

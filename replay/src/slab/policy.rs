@@ -2,6 +2,7 @@
 //! back. One file and one line in [`ALL`] make a policy.
 
 use super::caches::{CacheId, Caches};
+use super::graces::Grace;
 use super::learning::Learned;
 
 /// The policy's own name for an object: where it put it.
@@ -163,6 +164,25 @@ pub trait SlabPolicy: std::fmt::Debug {
     fn free_in_batch(&mut self, token: Token, cache: CacheId, cpu: usize) {
         self.free(token, cache, cpu);
     }
+    /// Takes back an object that the kernel freed at once with others (`kmem_cache_free_bulk` where
+    /// there are sheaves).
+    fn free_with_others(&mut self, token: Token, cache: CacheId, cpu: usize) {
+        self.free(token, cache, cpu);
+    }
+    /// Serves a request of a thread that took a sheaf of at least `wanted` objects for itself
+    /// (`kmem_cache_alloc_from_sheaf`).
+    fn alloc_prefilled(
+        &mut self,
+        ask: &Ask,
+        (_thread, _wanted): (u32, usize),
+        pages: &mut Pages<'_>,
+    ) -> Token {
+        self.alloc(ask, pages)
+    }
+    /// The thread gives its sheaf back.
+    fn return_prefilled(&mut self, _ask: &Ask, _thread: u32, _pages: &mut Pages<'_>) {}
+    /// A grace period goes on.
+    fn grace(&mut self, _grace: Grace, _cpu: usize) {}
     /// Time goes on, in nanoseconds.
     fn tick(&mut self, _now_ns: u64) {}
     /// Empties all that processors hold and gives empty slabs back (`shrink` in sysfs).

@@ -5,6 +5,7 @@
 
 use super::caches::{CacheId, Caches};
 use super::follow::NONE;
+use super::graces::Grace;
 use super::learning::Learned;
 use super::policy::{
     Ask, Begin, CacheCounts, NO_TOKEN, Occupancy, Origin, PageRequest, Pages, SlabPolicy, Token,
@@ -18,7 +19,7 @@ mod sheaf;
 
 pub(crate) use seed::nameless_used;
 
-use sheaf::Sheaves;
+use sheaf::{Calls, Sheaves};
 
 /// What may differ from the recorded SLUB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -127,6 +128,8 @@ pub struct Slub {
     moved: Vec<Vec<Token>>,
     requests: Vec<PageRequest>,
     steps: u64,
+    /// What is known of grace periods.
+    calls: Calls,
 }
 
 /// Steps after a slab was given back within which a new one counts as ping-pong.
@@ -147,6 +150,7 @@ impl Slub {
             moved: Vec::new(),
             requests: Vec::new(),
             steps: 0,
+            calls: Calls::default(),
         }
     }
 
@@ -321,6 +325,27 @@ impl Slub {
         }
     }
 
+    /// An object comes back: where there are sheaves, as `to_sheaf` does it.
+    #[inline]
+    fn give_back(
+        &mut self,
+        token: Token,
+        cache: CacheId,
+        cpu: usize,
+        to_sheaf: fn(&mut Self, CacheId, usize, Token),
+    ) {
+        self.steps += 1;
+        let cpu = cpu.min(self.cpus - 1);
+        if token as usize >= self.slabs.len() {
+            return;
+        }
+        if self.caches[cache.index()].sheaves.is_some() {
+            to_sheaf(self, cache, cpu, token);
+        } else {
+            self.slab_free(token, cpu);
+        }
+    }
+
     /// `__flush_cpu_slab`.
     fn flush(&mut self, cache: CacheId, cpu: usize) {
         let holder = std::mem::take(&mut self.cache_mut(cache).cpus[cpu]);
@@ -381,28 +406,36 @@ impl SlabPolicy for Slub {
 
     #[inline]
     fn free(&mut self, token: Token, cache: CacheId, cpu: usize) {
-        self.steps += 1;
-        let cpu = cpu.min(self.cpus - 1);
-        if token as usize >= self.slabs.len() {
-            return;
-        }
-        if self.caches[cache.index()].sheaves.is_some() {
-            self.sheaf_free(cache, cpu, token);
-        } else {
-            self.slab_free(token, cpu);
-        }
+        self.give_back(token, cache, cpu, Self::sheaf_free);
     }
 
     fn free_in_batch(&mut self, token: Token, cache: CacheId, cpu: usize) {
-        self.steps += 1;
-        let cpu = cpu.min(self.cpus - 1);
-        if token as usize >= self.slabs.len() {
-            return;
+        self.give_back(token, cache, cpu, Self::sheaf_free_rcu);
+    }
+
+    fn free_with_others(&mut self, token: Token, cache: CacheId, cpu: usize) {
+        self.give_back(token, cache, cpu, Self::sheaf_free_many);
+    }
+
+    fn alloc_prefilled(&mut self, ask: &Ask, held: (u32, usize), pages: &mut Pages<'_>) -> Token {
+        if self.caches[ask.cache.index()].sheaves.is_none() {
+            return self.alloc(ask, pages);
         }
-        if self.caches[cache.index()].sheaves.is_some() {
-            self.sheaf_free_rcu(cache, cpu, token);
-        } else {
-            self.slab_free(token, cpu);
+        self.steps += 1;
+        self.sheaf_alloc_prefilled(ask.cache, ask.cpu.min(self.cpus - 1), held, pages)
+    }
+
+    fn return_prefilled(&mut self, ask: &Ask, thread: u32, pages: &mut Pages<'_>) {
+        self.sheaf_return(ask.cache, ask.cpu.min(self.cpus - 1), thread, pages);
+    }
+
+    fn grace(&mut self, grace: Grace, cpu: usize) {
+        let cpu = cpu.min(self.cpus - 1);
+        self.calls.step(grace, cpu);
+        if grace != Grace::Called {
+            for index in 0..self.caches.len() {
+                self.sheaf_grace(CacheId(index as u16), grace, cpu);
+            }
         }
     }
 

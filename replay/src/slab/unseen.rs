@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::caches::CacheId;
 use super::follow::{NONE, Place};
+use super::graces::Grace;
 
 /// What came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +22,10 @@ pub enum Came {
     Object(u64),
     /// The object at that address did not come but went: it was freed.
     Freed(u64),
+    /// The object at that address was freed at once with others, on the spot.
+    FreedTogether(u64),
+    /// A grace period goes on.
+    Grace(Grace),
     /// A slab, by its number among [`Unseen::slabs`], with the objects in it.
     Slab(u32),
     /// Objects that no event ever names, in slabs that no event names either.

@@ -9,7 +9,8 @@ use crate::engine::{Options, ReplayError, Row, replay};
 use crate::slab::caches::Site;
 use crate::slab::learning::{Learning, SlabTraffic};
 use crate::slab::overtaken::{Moments, Overtaking};
-use crate::slab::unseen::{Arrival, LateSlab, Missing, Unseen, UnseenPages};
+use crate::slab::trees::Ended;
+use crate::slab::unseen::{Arrival, Came, LateSlab, Missing, Unseen, UnseenPages};
 
 /// What came without an event, dated.
 pub(super) fn unseen(
@@ -20,7 +21,7 @@ pub(super) fn unseen(
     until_sample: &[SlabTraffic],
 ) -> Result<Unseen, ReplayError> {
     let mut unseen = Unseen { slabs: learning.late_slabs(), arrivals: found, ..Unseen::default() };
-    let freed = std::mem::take(&mut learning.freed);
+    let freed = freed(learning);
     let is_told = unseen.slabs.iter().all(|slab| slab.is_taken) || !ground.has_pages;
     let pages =
         if is_told { UnseenPages::default() } else { unseen_pages(recording, &unseen.slabs)? };
@@ -33,6 +34,20 @@ pub(super) fn unseen(
     unseen.add(freed);
     unseen.add(learning.spent_unseen(&ground.caches, ground.machine.cpus, &unseen));
     Ok(unseen)
+}
+
+/// Frees that no event shows, and what is known of grace periods.
+fn freed(learning: &mut Learning) -> Vec<Arrival> {
+    let mut freed = std::mem::take(&mut learning.freed);
+    let arrival = |node: &Ended, came| Arrival { at_ns: node.at_ns, cpu: node.cpu, came };
+    let ended = learning.trees.ended.iter();
+    freed.extend(ended.map(|node| arrival(node, Came::FreedTogether(node.address))));
+    let replaced = learning.trees.replaced();
+    freed.extend(replaced.iter().map(|node| arrival(node, Came::Freed(node.address))));
+    if learning.sheaves.contains(&true) {
+        freed.extend(learning.graces.take());
+    }
+    freed
 }
 
 /// What the mirror can tell of pages that left without an event.

@@ -8,7 +8,7 @@ use super::recorded::Recorded;
 use super::routes::Routes;
 use super::sites::Functions;
 use super::sums::{CacheCount, CacheSample, Held, SlabSums};
-use super::{First, Ground};
+use super::{First, Ground, NODE_CACHE};
 use crate::model::Request;
 use crate::policy::PolicySet;
 use crate::policy::slab::Host;
@@ -16,8 +16,10 @@ use crate::slab::ahead::Ahead;
 use crate::slab::caches::{Cache, CacheId};
 use crate::slab::follow::Follow;
 use crate::slab::gfp::GfpBits;
+use crate::slab::graces::Grace;
 use crate::slab::learning::{BeforeSlab, Learned};
 use crate::slab::policy::{CacheCounts, PageRequest, SlabPolicy, Token};
+use crate::slab::role::Role;
 use crate::slab::samples::SlabSample;
 
 mod watch;
@@ -88,6 +90,14 @@ pub(super) struct Drive<'a> {
     kernel: KernelSlabs,
     /// Requests that took effect before or after their events.
     ahead: Ahead<'a, Token>,
+    /// By call site: what it does.
+    roles: Vec<Role>,
+    /// Threads that hold a sheaf: who, of which cache, where.
+    lent: Vec<(u32, CacheId, usize)>,
+    /// How many objects those still to come want of their sheaf.
+    wanted: &'a [u8],
+    /// The cache of the nodes of trees.
+    nodes: CacheId,
 }
 
 impl<'a> Drive<'a> {
@@ -130,6 +140,10 @@ impl<'a> Drive<'a> {
             last: Vec::new(),
             kernel: KernelSlabs::new(&ground.caches, learned),
             ahead: Ahead::new(&first.moments),
+            roles: ground.roles.clone(),
+            lent: Vec::new(),
+            wanted: &first.wanted,
+            nodes: ground.caches.find(NODE_CACHE).unwrap_or(CacheId::UNKNOWN),
         };
         let count = ground.caches.list().len();
         drive.recorded.resize(count, Recorded::default());
@@ -213,6 +227,11 @@ impl<'a> Drive<'a> {
     /// The policy.
     pub(super) fn policy(&self) -> &dyn SlabPolicy {
         &*self.policy
+    }
+
+    /// A grace period goes on.
+    pub(super) fn grace(&mut self, grace: Grace, cpu: usize) {
+        self.policy.grace(grace, cpu);
     }
 
     fn moment(&self) -> Vec<Moment> {

@@ -99,6 +99,7 @@ impl<'a> Layers<'a> {
                 Came::Objects(cache, objects) => {
                     asking.arrive(cache, objects, usize::from(next.cpu));
                 }
+                Came::Grace(grace) => asking.drive.grace(grace, usize::from(next.cpu)),
                 _ => self.follow.arrive(next, &self.ground.caches, &mut asking),
             }
         }

@@ -8,11 +8,66 @@ use kmemlab_trace::{Error, format};
 
 use super::outcome::SiteOutcome;
 use crate::slab::caches::Site;
+use crate::slab::role::Role;
 
 /// Callers whose messages have caches of their own.
 const MESSAGES: [&str; 2] = ["load_msg", "alloc_msg"];
 /// The caller that allocates sheaves.
 const SHEAVES: &str = "alloc_empty_sheaf";
+
+/// What functions do, by the start of their name (`lib/maple_tree.c`, `mm/mmap.c`, `kernel/exit.c`,
+/// `kernel/pid.c`, `kernel/rcu/tree.c`).
+const ROLES: [(&str, Role); 17] = [
+    ("alloc_pid", Role::NewPid),
+    ("release_task", Role::Release),
+    ("put_pid", Role::PidGone),
+    ("delayed_put_pid", Role::PidGone),
+    ("rcu_do_batch", Role::Grace),
+    ("__mt_dup", Role::Root),
+    ("mas_dup_build", Role::Root),
+    ("mas_dup_alloc", Role::Copy),
+    ("__mt_destroy", Role::Destroy),
+    ("mte_destroy_walk", Role::Destroy),
+    ("exit_mmap", Role::Exit),
+    ("mas_preallocate", Role::Plain),
+    ("mas_store_gfp", Role::Plain),
+    ("mas_alloc_nodes", Role::Plain),
+    ("mas_nomem", Role::Plain),
+    ("mas_wr_preallocate", Role::Plain),
+    ("mas_", Role::Store),
+];
+
+/// What every call site does, by the number of the stack.
+pub(super) fn roles(recording: &Recording) -> Result<Vec<Role>, Error> {
+    let mut kinds: HashMap<u64, Role> = HashMap::new();
+    for batch in recording.table(&format::SYMBOLS)? {
+        let batch = batch?;
+        for row in 0..batch.rows() {
+            let symbol = batch.text(row, 1);
+            if let Some((_, kind)) = ROLES.iter().find(|(start, _)| symbol.starts_with(start)) {
+                kinds.insert(batch.number(row, 0), *kind);
+            }
+        }
+    }
+    let mut sites = Vec::new();
+    for batch in recording.table(&format::STACKS)? {
+        let batch = batch?;
+        for row in 0..batch.rows() {
+            let (number, frame) = (batch.number(row, 0) as usize, batch.number(row, 1));
+            if let Some(kind) = kinds.get(&batch.number(row, 2)).filter(|_| frame < INNERMOST)
+                && number < MAX_STACKS
+            {
+                if sites.len() <= number {
+                    sites.resize(number + 1, Role::Plain);
+                }
+                if sites[number] == Role::Plain {
+                    sites[number] = *kind;
+                }
+            }
+        }
+    }
+    Ok(sites)
+}
 
 /// The kind of every call site.
 pub(super) fn read(recording: &Recording, vector_site: &str) -> Result<Vec<Site>, Error> {

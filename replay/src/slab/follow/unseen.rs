@@ -59,13 +59,14 @@ impl<'a> Follow<'a> {
                     self.allocate(number, index, cpu, watch);
                 }
             }
-            Came::Freed(address) => {
+            Came::Freed(address) | Came::FreedTogether(address) => {
                 if let Some((slab, index)) = self.place_of(address, caches) {
                     let number = self.slabs[slab as usize].first + index;
                     let (was, cache) = (State::Live, self.slabs[slab as usize].cache);
                     if self.states[number as usize] == was {
                         self.states[number as usize] = State::Free;
-                        watch.unseen_free(Object { slab, number, cache, was }, cpu);
+                        let is_together = matches!(arrival.came, Came::FreedTogether(_));
+                        watch.unseen_free(Object { slab, number, cache, was }, cpu, is_together);
                     }
                 }
             }
@@ -81,7 +82,7 @@ impl<'a> Follow<'a> {
                     self.come(number, cpu, caches, watch);
                 }
             }
-            Came::Objects(..) => {}
+            Came::Objects(..) | Came::Grace(_) => {}
         }
     }
 

@@ -98,10 +98,15 @@ impl Slub {
     /// Objects that the processors held in sheaves.
     fn seed_sheaves(&mut self, cache: CacheId, start: &CacheStart) {
         let Some(mut sheaves) = self.caches[cache.index()].sheaves.take() else { return };
-        for cpu in 0..self.cpus {
-            let mine = start.objects.iter().filter(|(on, _)| usize::from(*on) == cpu);
-            let tokens: Vec<u32> = mine.map(|(_, before)| self.before[*before as usize]).collect();
-            let placed = sheaves.seed(cpu, &tokens);
+        let of_cpu = |cpu: usize| {
+            let mine = start.objects.iter().filter(move |(on, _)| usize::from(*on) == cpu);
+            mine.map(|(_, before)| self.before[*before as usize]).collect::<Vec<u32>>()
+        };
+        let tokens: Vec<Vec<u32>> = (0..self.cpus).map(of_cpu).collect();
+        let limit = start.in_sheaves.filter(|_| start.lends);
+        let shares = sheaves.shares(&tokens, limit);
+        for (cpu, (tokens, share)) in tokens.iter().zip(shares).enumerate() {
+            let placed = sheaves.seed(cpu, &tokens[..share]);
             for token in &tokens[..placed] {
                 self.slabs[*token as usize].used += 1;
             }

@@ -8,6 +8,7 @@ use crate::slab::caches::CacheId;
 use crate::slab::follow::{KernelSlab, NONE, Object, State, Watch};
 use crate::slab::gfp::GfpBits;
 use crate::slab::policy::{Ask, NO_TOKEN, Pages, SlabPolicy, Token};
+use crate::slab::trees::has_given_back;
 
 /// The listener, and who has pages for it.
 pub(in crate::stack) struct Asking<'a, 'b, 'c> {
@@ -65,6 +66,46 @@ impl Asking<'_, '_, '_> {
     pub(in crate::stack) fn end_event(&mut self) {
         while let Some(held) = self.drive.ahead.release() {
             self.drive.policy.free(held.token, held.cache, held.cpu);
+        }
+    }
+
+    /// The thread, and how many it wants, if it takes the object from a sheaf of its own.
+    #[inline]
+    fn prefilled(&mut self, object: Object, event: &Event) -> Option<(u32, usize)> {
+        let drive = &mut *self.drive;
+        let role = drive.roles.get(event.stack as usize).copied().unwrap_or_default();
+        let is_prefilled = role.is_prefilled()
+            && drive.nodes == object.cache
+            && event.gfp & drive.bits.direct_reclaim == 0;
+        if !is_prefilled {
+            return None;
+        }
+        let (thread, cpu) = (event.pid.0, usize::from(event.cpu.0));
+        if let Some(lent) = drive.lent.iter_mut().find(|(holder, ..)| *holder == thread) {
+            lent.2 = cpu;
+            return Some((thread, 1));
+        }
+        drive.lent.push((thread, object.cache, cpu));
+        let Some((wanted, rest)) = drive.wanted.split_first() else { return Some((thread, 1)) };
+        drive.wanted = rest;
+        Some((thread, usize::from(*wanted)))
+    }
+
+    /// A thread that does something else has given its sheaf back, and so has one whose processor
+    /// runs another.
+    #[inline]
+    fn give_back(&mut self, event: &Event, held: Option<u32>) {
+        if self.drive.lent.is_empty() {
+            return;
+        }
+        let is_over = |(holder, _, cpu): &(u32, CacheId, usize)| {
+            Some(*holder) != held && has_given_back((*holder, *cpu), event)
+        };
+        while let Some(place) = self.drive.lent.iter().position(is_over) {
+            let (thread, cache, cpu) = self.drive.lent.swap_remove(place);
+            let gfp = self.drive.gfp;
+            let ask = Ask { cache, cpu, bytes: 0, may_block: false };
+            self.ask((cpu, gfp), |policy, pages| policy.return_prefilled(&ask, thread, pages));
         }
     }
 
@@ -176,6 +217,8 @@ impl Watch for Asking<'_, '_, '_> {
 
     #[inline]
     fn alloc(&mut self, object: Object, slab: &KernelSlab, event: &Event) {
+        let held = self.prefilled(object, event);
+        self.give_back(event, held.map(|(thread, _)| thread));
         let drive = &mut *self.drive;
         let (cpu, place) = (usize::from(event.cpu.0), object.number as usize);
         let recorded = &mut drive.recorded[object.cache.index()];
@@ -212,12 +255,16 @@ impl Watch for Asking<'_, '_, '_> {
         let may_block = event.gfp & drive.bits.direct_reclaim != 0;
         let bytes = event.bytes_requested.min(u64::from(u32::MAX)) as u32;
         let ask = Ask { cache, cpu, bytes, may_block };
-        let token = self.ask((cpu, event.gfp), |policy, pages| policy.alloc(&ask, pages));
+        let token = self.ask((cpu, event.gfp), |policy, pages| match held {
+            Some(held) => policy.alloc_prefilled(&ask, held, pages),
+            None => policy.alloc(&ask, pages),
+        });
         self.drive.tokens[place] = token;
     }
 
     #[inline]
     fn free(&mut self, object: Object, slab: &KernelSlab, event: &Event) {
+        self.give_back(event, None);
         let drive = &mut *self.drive;
         let (cpu, place) = (usize::from(event.cpu.0), object.number as usize);
         let recorded = &mut drive.recorded[object.cache.index()];
@@ -248,14 +295,19 @@ impl Watch for Asking<'_, '_, '_> {
         }
     }
 
-    fn unseen_free(&mut self, object: Object, cpu: usize) {
+    fn unseen_free(&mut self, object: Object, cpu: usize, is_together: bool) {
         let (drive, place) = (&mut *self.drive, object.number as usize);
         drive.live = drive.live.saturating_sub(1);
         drive.kernel.step(object.slab, -1);
         drive.recorded[object.cache.index()].hidden_frees += 1;
         let token = std::mem::replace(&mut drive.tokens[place], NO_TOKEN);
         if token != NO_TOKEN {
-            drive.policy.free_in_batch(token, drive.served_by(place, object.cache), cpu);
+            let cache = drive.served_by(place, object.cache);
+            if is_together {
+                drive.policy.free_with_others(token, cache, cpu);
+            } else {
+                drive.policy.free_in_batch(token, cache, cpu);
+            }
         }
     }
 
