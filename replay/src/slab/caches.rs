@@ -15,6 +15,12 @@ mod forced;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CacheId(pub u16);
 
+impl Default for CacheId {
+    fn default() -> Self {
+        Self::UNKNOWN
+    }
+}
+
 impl CacheId {
     /// A cache that no event named.
     pub const UNKNOWN: Self = Self(u16::MAX);

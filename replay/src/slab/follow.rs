@@ -41,6 +41,16 @@ pub struct KernelSlab {
     pub migrate: u8,
 }
 
+#[cfg(test)]
+impl KernelSlab {
+    /// A whole slab of the first cache.
+    pub(crate) fn probe(pfn: u32, first: u32, before: u32, objects: u16) -> Self {
+        let (cache, order, migrate) = (CacheId(0), 0, 0);
+        let (is_whole, is_live, is_unseen) = (true, true, false);
+        Self { pfn, first, before, cache, objects, order, is_whole, is_live, is_unseen, migrate }
+    }
+}
+
 /// A slab that no page event told of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {

@@ -117,7 +117,7 @@ struct Named {
 mod tells;
 
 /// The listener of the first pass.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Learning {
     /// What is known so far.
     pub learned: Learned,

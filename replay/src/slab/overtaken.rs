@@ -391,18 +391,7 @@ mod tests {
     }
 
     fn slab_of(slab: u32) -> KernelSlab {
-        KernelSlab {
-            pfn: slab,
-            first: slab * 2,
-            before: NONE,
-            cache: PROBE,
-            objects: 2,
-            order: 0,
-            is_whole: true,
-            is_live: true,
-            migrate: 0,
-            is_unseen: false,
-        }
+        KernelSlab::probe(slab, slab * 2, NONE, 2)
     }
 
     #[test]

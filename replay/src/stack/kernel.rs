@@ -154,18 +154,7 @@ mod tests {
     use super::*;
 
     fn slab(before: u32) -> KernelSlab {
-        KernelSlab {
-            pfn: 8,
-            first: 0,
-            before,
-            cache: CacheId(0),
-            objects: 8,
-            order: 0,
-            is_whole: true,
-            is_live: true,
-            migrate: 0,
-            is_unseen: false,
-        }
+        KernelSlab::probe(8, 0, before, 8)
     }
 
     #[test]

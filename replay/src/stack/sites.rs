@@ -37,58 +37,62 @@ const ROLES: [(&str, Role); 17] = [
     ("mas_", Role::Store),
 ];
 
-/// What every call site does, by the number of the stack.
+/// What every call site does, by the number of the stack: what the innermost function tells.
 pub(super) fn roles(recording: &Recording) -> Result<Vec<Role>, Error> {
-    let mut kinds: HashMap<u64, Role> = HashMap::new();
-    for batch in recording.table(&format::SYMBOLS)? {
-        let batch = batch?;
-        for row in 0..batch.rows() {
-            let symbol = batch.text(row, 1);
-            if let Some((_, kind)) = ROLES.iter().find(|(start, _)| symbol.starts_with(start)) {
-                kinds.insert(batch.number(row, 0), *kind);
-            }
+    let of = |symbol: &str| {
+        let found = ROLES.iter().find(|(start, _)| symbol.starts_with(start));
+        found.map(|(_, role)| *role)
+    };
+    let mut roles = Vec::new();
+    each_frame(recording, of, |number, role| {
+        let Some(role) = role else { return };
+        if roles.len() <= number {
+            roles.resize(number + 1, Role::Plain);
         }
-    }
-    let mut sites = Vec::new();
-    for batch in recording.table(&format::STACKS)? {
-        let batch = batch?;
-        for row in 0..batch.rows() {
-            let (number, frame) = (batch.number(row, 0) as usize, batch.number(row, 1));
-            if let Some(kind) = kinds.get(&batch.number(row, 2)).filter(|_| frame < INNERMOST)
-                && number < MAX_STACKS
-            {
-                if sites.len() <= number {
-                    sites.resize(number + 1, Role::Plain);
-                }
-                if sites[number] == Role::Plain {
-                    sites[number] = *kind;
-                }
-            }
+        if roles[number] == Role::Plain {
+            roles[number] = role;
         }
-    }
-    Ok(sites)
+    })?;
+    Ok(roles)
 }
 
 /// The kind of every call site.
 pub(super) fn read(recording: &Recording, vector_site: &str) -> Result<Vec<Site>, Error> {
-    let mut kinds: HashMap<u64, Site> = HashMap::new();
+    let of = |symbol: &str| {
+        if MESSAGES.contains(&symbol) {
+            Some(Site::MsgMsg)
+        } else if symbol.starts_with(vector_site) {
+            Some(Site::Vector)
+        } else {
+            symbol.starts_with(SHEAVES).then_some(Site::Sheaf)
+        }
+    };
+    let mut sites = Vec::new();
+    each_frame(recording, of, |number, site| {
+        if sites.len() <= number {
+            sites.resize(number + 1, Site::Plain);
+        }
+        sites[number] = site.unwrap_or(sites[number]);
+    })?;
+    Ok(sites)
+}
+
+/// Every frame of every call site, by the number of its stack, with what its function tells if it
+/// is one of the innermost.
+fn each_frame<T: Copy>(
+    recording: &Recording,
+    tells: impl Fn(&str) -> Option<T>,
+    mut each: impl FnMut(usize, Option<T>),
+) -> Result<(), Error> {
+    let mut addresses: HashMap<u64, T> = HashMap::new();
     for batch in recording.table(&format::SYMBOLS)? {
         let batch = batch?;
         for row in 0..batch.rows() {
-            let symbol = batch.text(row, 1);
-            let site = if MESSAGES.contains(&symbol) {
-                Site::MsgMsg
-            } else if symbol.starts_with(vector_site) {
-                Site::Vector
-            } else if symbol.starts_with(SHEAVES) {
-                Site::Sheaf
-            } else {
-                continue;
-            };
-            kinds.insert(batch.number(row, 0), site);
+            if let Some(told) = tells(batch.text(row, 1)) {
+                addresses.insert(batch.number(row, 0), told);
+            }
         }
     }
-    let mut sites = Vec::new();
     for batch in recording.table(&format::STACKS)? {
         let batch = batch?;
         for row in 0..batch.rows() {
@@ -96,16 +100,11 @@ pub(super) fn read(recording: &Recording, vector_site: &str) -> Result<Vec<Site>
             if number >= MAX_STACKS {
                 continue;
             }
-            if sites.len() <= number {
-                sites.resize(number + 1, Site::Plain);
-            }
-            let found = kinds.get(&batch.number(row, 2)).copied();
-            if let Some(site) = found.filter(|_| batch.number(row, 1) < INNERMOST) {
-                sites[number] = site;
-            }
+            let told = addresses.get(&batch.number(row, 2)).copied();
+            each(number, told.filter(|_| batch.number(row, 1) < INNERMOST));
         }
     }
-    Ok(sites)
+    Ok(())
 }
 
 /// The functions that allocate, by the number of the stack.
@@ -185,26 +184,14 @@ pub(super) fn of_functions(
     recording: &Recording,
     functions: &[(&str, &'static str)],
 ) -> Result<Vec<(u32, &'static str)>, Error> {
-    let mut addresses: HashMap<u64, &'static str> = HashMap::new();
-    for batch in recording.table(&format::SYMBOLS)? {
-        let batch = batch?;
-        for row in 0..batch.rows() {
-            let symbol = batch.text(row, 1);
-            if let Some((_, beside)) = functions.iter().find(|(name, _)| *name == symbol) {
-                addresses.insert(batch.number(row, 0), beside);
-            }
-        }
-    }
+    let of = |symbol: &str| {
+        let found = functions.iter().find(|(name, _)| *name == symbol);
+        found.map(|(_, beside)| *beside)
+    };
     let mut found = Vec::new();
-    for batch in recording.table(&format::STACKS)? {
-        let batch = batch?;
-        for row in 0..batch.rows() {
-            let beside = addresses.get(&batch.number(row, 2));
-            if let Some(beside) = beside.filter(|_| batch.number(row, 1) < INNERMOST) {
-                found.push((batch.number(row, 0) as u32, *beside));
-            }
-        }
-    }
+    each_frame(recording, of, |number, beside| {
+        found.extend(beside.map(|beside| (number as u32, beside)));
+    })?;
     Ok(found)
 }
 

@@ -2,38 +2,9 @@
 
 use kmemlab_trace::event::{Context, Event};
 
-use super::{Learned, Learning};
-use crate::slab::caches::CacheId;
+use super::Learning;
 use crate::slab::follow::Object;
-use crate::slab::graces::Graces;
 use crate::slab::role::Role;
-use crate::slab::trees::Trees;
-
-impl Default for Learning {
-    fn default() -> Self {
-        Self {
-            learned: Learned::default(),
-            traffic: Vec::new(),
-            sheaves: Vec::new(),
-            stack_slabs: Vec::new(),
-            now_ns: 0,
-            dry: Vec::new(),
-            dry_ns: Vec::new(),
-            alloc_ns: Vec::new(),
-            batches: Vec::new(),
-            freed: Vec::new(),
-            trees: Trees::default(),
-            graces: Graces::default(),
-            tree_caches: (CacheId::UNKNOWN, CacheId::UNKNOWN),
-            direct_reclaim: 0,
-            handlers: CacheId::UNKNOWN,
-            roles: Vec::new(),
-            named: Vec::new(),
-            open: Vec::new(),
-            current: Vec::new(),
-        }
-    }
-}
 
 impl Learning {
     #[inline]
